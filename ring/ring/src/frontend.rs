@@ -1,0 +1,251 @@
+//! The frontend's half of a queue: submit requests in batches, take completions in any order.
+//!
+//! *Invariants.* An id is either free or in flight, never both; a credit returns only when its completion is copied
+//! out. After a fault nothing is taken or submitted, and [`Frontend::in_flight_ids`] names what must be quarantined.
+
+use crate::bitmap::Bitmap;
+use crate::consumer::Consumer;
+use crate::cursor::{Cursor, RingSize};
+use crate::producer::Producer;
+use crate::{Memory, Misuse, Notify, Park, PeerFault};
+use pvkit_abi::ring::{CompletionWord, EPOCH_WORD, REQUEST_WORDS, RequestFlags, RequestWord};
+use pvkit_abi::status::CompletionResult;
+
+/// No room: every slot is in flight or staged. Take completions first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// One request in flight. Not `Copy`: whoever holds it waits for exactly one completion.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ticket {
+    id: u16,
+}
+
+impl Ticket {
+    /// The id, below the depth: an index into the caller's own table of pending requests.
+    #[must_use]
+    pub const fn id(&self) -> u16 {
+        self.id
+    }
+}
+
+/// A completion that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completed {
+    /// Id of the request.
+    pub id: u16,
+    /// How it ended.
+    pub result: CompletionResult,
+}
+
+/// The frontend's half. `N` bounds the depth and sizes the private tables; no allocator is needed.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Frontend<M, const N: usize> {
+    requests: Producer<M, REQUEST_WORDS>,
+    completions: Consumer<M, 1>,
+    in_flight: Bitmap,
+    /// Free ids, a stack.
+    free: [u16; N],
+    free_count: usize,
+    /// Requests of the open batch; nothing of them is in shared memory yet.
+    staged: [[u64; REQUEST_WORDS]; N],
+    staged_count: usize,
+    latched: bool,
+}
+
+impl<M: Memory, const N: usize> Frontend<M, N> {
+    /// A fresh half: zeroes its own area and stores `epoch` in it, before the peer is told of it.
+    ///
+    /// # Errors
+    /// An area that is too small, or a depth above `N`.
+    pub fn new(own: M, peer: M, size: RingSize, epoch: u64) -> Result<Self, Misuse> {
+        let half = Self::resume(own, peer, size, Cursor::START)?;
+        half.requests.clear();
+        // ORDER: Release; whoever sees the epoch sees zeroed slots. The bus message that names the area follows it.
+        half.requests.own().store_release(EPOCH_WORD, epoch);
+        Ok(half)
+    }
+
+    /// A half that stands at `cursor`, with nothing in flight; touches no shared word. For tests near a wrap.
+    ///
+    /// # Errors
+    /// As for [`Frontend::new`].
+    pub fn resume(own: M, peer: M, size: RingSize, cursor: Cursor) -> Result<Self, Misuse> {
+        let depth = size.depth() as usize;
+        if depth > N {
+            return Err(Misuse::DepthTooLarge);
+        }
+        let mut free = [0; N];
+        // Lowest ids on top of the stack.
+        for (id, slot) in (0..size.depth() as u16).rev().zip(free.iter_mut()) {
+            *slot = id;
+        }
+        Ok(Self {
+            requests: Producer::new(own, size, cursor)?,
+            completions: Consumer::new(peer, size, cursor)?,
+            in_flight: Bitmap::EMPTY,
+            free,
+            free_count: depth,
+            staged: [[0; REQUEST_WORDS]; N],
+            staged_count: 0,
+            latched: false,
+        })
+    }
+
+    /// The epoch that the peer stored in its area. Anything, until it is compared with the epoch that was agreed.
+    #[must_use]
+    pub fn peer_epoch(&self) -> u64 {
+        self.completions.peer().load_acquire(EPOCH_WORD)
+    }
+
+    /// Slots of the queue.
+    #[must_use]
+    pub fn depth(&self) -> u32 {
+        self.requests.size().depth()
+    }
+
+    /// How many more requests can be reserved now.
+    #[must_use]
+    pub const fn room(&self) -> usize {
+        if self.latched { 0 } else { self.free_count }
+    }
+
+    /// Whether a fault latched the half.
+    #[must_use]
+    pub const fn is_latched(&self) -> bool {
+        self.latched
+    }
+
+    /// Opens a batch. Nothing is visible to the peer before [`Batch::commit`].
+    pub const fn batch(&mut self) -> Batch<'_, M, N> {
+        Batch { queue: self }
+    }
+
+    /// Takes the next completion, copied out once and checked.
+    ///
+    /// # Errors
+    /// If the peer wrote a tag out of turn or completed what is not in flight: the half is latched.
+    #[inline]
+    pub fn take(&mut self) -> Result<Option<Completed>, PeerFault> {
+        if self.latched {
+            return Err(PeerFault::Latched);
+        }
+        match self.completions.peek() {
+            Ok(None) => Ok(None),
+            Ok(Some(word)) => self.check(CompletionWord(word)).map(Some),
+            Err(fault) => self.latch(fault),
+        }
+    }
+
+    #[inline]
+    fn check(&mut self, word: CompletionWord) -> Result<Completed, PeerFault> {
+        let id = word.id();
+        if !self.in_flight.remove(id) {
+            return self.latch(PeerFault::NotInFlight(id));
+        }
+        self.completions.step();
+        self.release(id);
+        Ok(Completed { id, result: word.result() })
+    }
+
+    /// About to sleep: arms the event word and looks once more.
+    pub fn park(&mut self) -> Park {
+        self.completions.park(self.requests.own())
+    }
+
+    /// Ids that are in flight: after a fault or the end of an epoch, what must be quarantined.
+    pub fn in_flight_ids(&self) -> impl Iterator<Item = u16> + '_ {
+        self.in_flight.iter()
+    }
+
+    /// How many requests are in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.depth() as usize - self.free_count - self.staged_count
+    }
+
+    fn release(&mut self, id: u16) {
+        if let Some(slot) = self.free.get_mut(self.free_count) {
+            *slot = id;
+            self.free_count += 1;
+        }
+    }
+
+    fn latch<T>(&mut self, fault: PeerFault) -> Result<T, PeerFault> {
+        self.latched = true;
+        Err(fault)
+    }
+}
+
+/// Requests that are reserved together and become visible together.
+///
+/// Dropping a batch reverts it.
+#[derive(Debug)]
+pub struct Batch<'a, M: Memory, const N: usize> {
+    queue: &'a mut Frontend<M, N>,
+}
+
+impl<M: Memory, const N: usize> Batch<'_, M, N> {
+    /// Adds a request: operation, flags, the protocol's sixteen bits, and words 1 to 3.
+    ///
+    /// # Errors
+    /// [`Full`] if no slot is free or the queue is latched; the batch stays as it was.
+    #[inline]
+    pub fn reserve(&mut self, op: u8, flags: RequestFlags, aux: u16, words: [u64; 3]) -> Result<Ticket, Full> {
+        let queue = &mut *self.queue;
+        if queue.latched || queue.free_count == 0 {
+            return Err(Full);
+        }
+        let id = *queue.free.get(queue.free_count - 1).ok_or(Full)?;
+        let slot = queue.staged.get_mut(queue.staged_count).ok_or(Full)?;
+        let [a, b, c] = words;
+        *slot = [RequestWord::new(op, flags, id, aux).0, a, b, c];
+        queue.free_count -= 1;
+        queue.staged_count += 1;
+        Ok(Ticket { id })
+    }
+
+    /// Requests reserved in this batch.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.queue.staged_count
+    }
+
+    /// Whether nothing is reserved.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.queue.staged_count == 0
+    }
+
+    /// Publishes the batch. The caller rings the doorbell if the answer is [`Notify::Needed`].
+    #[inline]
+    pub fn commit(self) -> Notify {
+        let queue = &mut *self.queue;
+        let staged = queue.staged.get(..queue.staged_count).unwrap_or(&[]);
+        for slot in staged {
+            queue.in_flight.insert(RequestWord(slot[0]).id());
+        }
+        let tag = |word, tag| RequestWord(word).with_tag(tag).0;
+        let notify = queue.requests.publish(staged, tag, queue.completions.peer());
+        queue.staged_count = 0;
+        notify
+    }
+
+    /// Gives the reservations back. No shared word was or is touched.
+    pub fn revert(self) {
+        drop(self);
+    }
+}
+
+impl<M: Memory, const N: usize> Drop for Batch<'_, M, N> {
+    fn drop(&mut self) {
+        while self.queue.staged_count > 0 {
+            self.queue.staged_count -= 1;
+            let slot = self.queue.staged.get(self.queue.staged_count);
+            if let Some(id) = slot.map(|slot| RequestWord(slot[0]).id()) {
+                self.queue.release(id);
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Bytes that another party may rewrite at any time, as values that safe code can hold.
+//!
+//! *Purpose.* The one place with `unsafe` for shared bytes: words are relaxed, acquire or release atomics of 64 bits,
+//! bulk data moves through one audited copy routine, and no `&[u8]` to shared memory ever exists.
+//!
+//! *Owners.* A [`SharedBytes`] or [`SharedPages`] is a name for memory, not its owner: whoever makes one vouches that
+//! the memory stays mapped while the name is used.
+//!
+//! *Invariants.* Every access is inside the run that was vouched for. What is read is a copy; it may be anything.
+//!
+//! *Ordering.* As asked for by the caller; the reasons stand with the ring protocol.
+#![no_std]
+#![allow(unsafe_code, reason = "shared bytes: one of the five places named in SAFETY.md")]
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[cfg(any(test, feature = "std"))]
+extern crate std;
+
+mod bytes;
+mod copy;
+mod pages;
+
+pub use bytes::{OutOfRange, SharedBytes};
+pub use pages::{SharedPages, TooManyPages};

@@ -1,0 +1,89 @@
+//! A list of shared pages that reads as one run of words.
+
+use crate::SharedBytes;
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU64;
+
+/// Bytes of a page.
+const PAGE: usize = 4096;
+/// log2 of [`PAGE`].
+const PAGE_SHIFT: u32 = PAGE.trailing_zeros();
+/// Most pages of one area: a header and 4096 slots of 32 bytes.
+const MAX_PAGES: usize = 33;
+
+/// More pages than one area can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyPages;
+
+/// Pages of shared memory in an order of their own, addressed as one run. Need not be contiguous.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedPages {
+    pages: [NonNull<u8>; MAX_PAGES],
+    count: usize,
+}
+
+// SAFETY: as for `SharedBytes`, of which this is a list.
+unsafe impl Send for SharedPages {}
+// SAFETY: as for `SharedBytes`, of which this is a list.
+unsafe impl Sync for SharedPages {}
+
+impl SharedPages {
+    /// An empty list.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { pages: [NonNull::dangling(); MAX_PAGES], count: 0 }
+    }
+
+    /// Appends every whole page of `bytes`.
+    ///
+    /// # Errors
+    /// [`TooManyPages`] if the list would grow beyond its bound, or if `bytes` does not start at a multiple of eight
+    /// bytes or has no whole page; the list is unchanged.
+    pub fn push(&mut self, bytes: SharedBytes) -> Result<(), TooManyPages> {
+        let more = bytes.len() / PAGE;
+        if more == 0 || self.count + more > MAX_PAGES || bytes.word(0).is_err() {
+            return Err(TooManyPages);
+        }
+        for page in 0..more {
+            let part = bytes.part(page * PAGE, PAGE).map_err(|_| TooManyPages)?;
+            let start = NonNull::new(part.as_ptr()).ok_or(TooManyPages)?;
+            *self.pages.get_mut(self.count).ok_or(TooManyPages)? = start;
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    /// Bytes in all pages.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count * PAGE
+    }
+
+    /// Whether there are no pages.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The 64-bit word at byte `offset`, or `None` if it lies outside or is not aligned.
+    #[inline]
+    #[must_use]
+    pub fn word(&self, offset: usize) -> Option<&AtomicU64> {
+        let page = offset >> PAGE_SHIFT;
+        if page >= self.count || !offset.is_multiple_of(8) {
+            return None;
+        }
+        let start = *self.pages.get(page)?;
+        // SAFETY: `offset % PAGE` is a multiple of eight below `PAGE`, so the word is inside the page.
+        let word = unsafe { start.add(offset % PAGE) }.cast::<AtomicU64>();
+        // SAFETY: `page < count`, so the page came from a `SharedBytes`, whose maker vouches that it is mapped; it
+        // starts at a multiple of eight (`push`), and all accesses in this program are atomic or by the audited copy.
+        Some(unsafe { word.as_ref() })
+    }
+}
+
+impl Default for SharedPages {
+    fn default() -> Self {
+        Self::new()
+    }
+}
