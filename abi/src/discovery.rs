@@ -190,10 +190,13 @@ pub struct GuestNote {
     pub group_count: u16,
     /// Entries of `devices` that are meant.
     pub device_count: u16,
+    /// Address of 256 exception stubs of [`crate::entry::EXCEPTION_STUB_BYTES`] each, in vector order, or 0: then a
+    /// fault ends the guest and its registers are reported as far as the processor keeps them.
+    pub exception_entry: u64,
     /// Groups needed.
     pub groups: [NoteGroup; MAX_NOTE_ENTRIES],
     /// Devices driven.
     pub devices: [NoteDevice; MAX_NOTE_ENTRIES],
 }
-wire_layout!(GuestNote, 216, flags @ 4, memory @ 8, stack @ 16, group_count @ 20, device_count @ 22, groups @ 24,
-    devices @ 152);
+wire_layout!(GuestNote, 224, flags @ 4, memory @ 8, stack @ 16, group_count @ 20, device_count @ 22,
+    exception_entry @ 24, groups @ 32, devices @ 160);

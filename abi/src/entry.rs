@@ -28,8 +28,12 @@ pub const RFLAGS_IOPL3: u64 = 0x3000;
 /// Flags that `EVENT_UPCALL_RETURN` takes from the frame: CF PF AF ZF SF DF OF. The rest is the host's.
 pub const RFLAGS_GUEST: u64 = 0x0cd5;
 
-/// Lowest address of the image: below it nothing is mapped, so that a null pointer faults.
-pub const IMAGE_BASE_MIN: u64 = 0x10_0000;
+/// Lowest address of the image. Below it lie the host's tables, which CPL 3 cannot reach, and at 0 nothing is mapped,
+/// so that a null pointer faults.
+pub const IMAGE_BASE_MIN: u64 = 0x20_0000;
+/// Bytes of one exception stub of the image. The processor enters stub `vector` at the guest's own privilege level, on
+/// a stack of its own, with the hardware's exception frame (error code where the vector has one) on top of it.
+pub const EXCEPTION_STUB_BYTES: u64 = 16;
 /// Bytes of the boot stack of vCPU 0 unless the note asks for more.
 pub const BOOT_STACK_BYTES: u32 = 256 * 1024;
 /// Bytes below the interrupted stack pointer that an upcall on the same stack would have to spare. Upcalls have a

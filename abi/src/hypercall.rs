@@ -39,6 +39,9 @@ open_enum! {
         SCHED_SHUTDOWN = 0x402,
         /// `(GPA of text, length)` does not return. At most [`MAX_CRASH_MESSAGE`] bytes are taken.
         SCHED_CRASH = 0x403,
+        /// `(vector, address of the hardware's exception frame)` does not return: an unhandled processor exception.
+        /// The frame starts with the error code where the vector has one.
+        SCHED_EXCEPTION = 0x404,
 
         /// `(GPA of text, length)` -> bytes taken, at most [`MAX_CONSOLE_WRITE`].
         CONSOLE_WRITE = 0x500,
