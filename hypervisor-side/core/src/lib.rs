@@ -1,1 +1,33 @@
-//! Placeholder while the workspace is laid out.
+//! The hypervisor's logic as pure state machines: a hypercall or a host event in, a state change and effects out.
+//!
+//! *Purpose.* Everything that a guest can ask of the host is decided here: negotiation, event channels, the device bus,
+//! grants and epochs. There is no KVM, no I/O, no thread and no clock; a machine calls [`Domain`] and carries out the
+//! [`Effect`]s in the order given, before the guest goes on. So the whole of it runs under a model test and a fuzzer.
+//!
+//! *Owners.* A [`Domain`] is one guest, and one caller at a time owns it.
+//!
+//! *Invariants.* Guest memory is copied once, the copy is checked, the copy is used. The work of one call is bounded: at
+//! most a ring's depth of messages each way. A guest that lies gets an error code, or its bus is latched until the next
+//! `BUS_SETUP`; nothing here panics on what a guest wrote. Epochs only grow, and after a new one nothing of an older one
+//! has any effect.
+//!
+//! *Not here.* Data queues (their rings never pass through this crate), interrupts, doorbells, vCPU registers.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)
+)]
+
+mod config;
+mod counters;
+mod domain;
+mod effect;
+mod memory;
+mod sealed;
+
+pub use config::{DeviceConfig, DomainConfig};
+pub use counters::Counters;
+pub use domain::Domain;
+pub use effect::{Effect, Finished, Outcome, Token};
+pub use memory::{Fault, GuestAddr, GuestMemory};
+pub use sealed::Sealed;

@@ -1,0 +1,25 @@
+//! What a domain is made of.
+
+use pvkit_abi::bus::Offer;
+use pvkit_abi::version::GroupOffer;
+
+/// One guest, as its operator described it.
+#[derive(Clone, Debug)]
+pub struct DomainConfig {
+    /// vCPUs that may be started, vCPU 0 included.
+    pub vcpus: u32,
+    /// Hypercall groups offered; the same list that the boot info shows. See
+    /// [`Domain::default_groups`](crate::Domain::default_groups).
+    pub groups: Vec<GroupOffer>,
+    /// Devices; their numbers on the bus are 1, 2, ... in this order.
+    pub devices: Vec<DeviceConfig>,
+    /// Whether hypercalls from a privilege level other than 0 are served.
+    pub cpl3_allowed: bool,
+}
+
+/// One device.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceConfig {
+    /// What the guest is offered; versions, features and limits are checked against it.
+    pub offer: Offer,
+}
