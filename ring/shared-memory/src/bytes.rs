@@ -2,7 +2,7 @@
 
 use crate::copy;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::AtomicU64;
 
 /// An access outside a run of shared bytes. The peer chose the numbers, or the caller miscounted; nothing was touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +10,8 @@ pub struct OutOfRange;
 
 /// A run of memory that others may read and write at any time.
 ///
-/// Copying the handle does not copy the bytes. There is no way to borrow them.
+/// Copying the handle does not copy the bytes. There is no way to borrow them as bytes; words are atomics of 64 bits,
+/// and of no other size, as atomics of different sizes that race are undefined behaviour.
 #[derive(Clone, Copy, Debug)]
 pub struct SharedBytes {
     start: NonNull<u8>,
@@ -27,8 +28,9 @@ impl SharedBytes {
     /// Names `length` bytes from `start`.
     ///
     /// # Safety
-    /// The bytes are mapped readable and writable while this handle, a copy or a part of it is used, and all parties
-    /// inside this program access them only through this crate (others may do what they like).
+    /// The bytes, and the rest of the aligned eight-byte words that contain the first and the last of them, lie in one
+    /// mapping of at most `isize::MAX` bytes that stays readable and writable while this handle, a copy or a part of it
+    /// is used. All parties inside this program access them only through this crate (others may do what they like).
     #[must_use]
     pub const unsafe fn from_raw(start: NonNull<u8>, length: usize) -> Self {
         Self { start, length }
@@ -72,9 +74,9 @@ impl SharedBytes {
     /// [`OutOfRange`] if `offset .. offset + into.len()` is not all inside; nothing is copied.
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange> {
         let from = self.part(offset, into.len())?;
-        // SAFETY: `from` is `into.len()` bytes that are mapped (`from_raw`); `into` is exclusively borrowed, so it does
-        // not overlap with memory that is accessed only through this crate.
-        unsafe { copy::copy(from.as_ptr(), into.as_mut_ptr(), into.len()) };
+        // SAFETY: `from` is `into.len()` bytes that are mapped with the words around them (`from_raw`); `into` is
+        // exclusively borrowed, so it does not overlap with memory that is accessed only through this crate.
+        unsafe { copy::read(from.as_ptr(), into) };
         Ok(())
     }
 
@@ -84,9 +86,9 @@ impl SharedBytes {
     /// [`OutOfRange`] if `offset .. offset + from.len()` is not all inside; nothing is copied.
     pub fn write(&self, offset: usize, from: &[u8]) -> Result<(), OutOfRange> {
         let to = self.part(offset, from.len())?;
-        // SAFETY: `to` is `from.len()` bytes that are mapped (`from_raw`); `from` is borrowed private memory and does
-        // not overlap with memory that is accessed only through this crate.
-        unsafe { copy::copy(from.as_ptr(), to.as_ptr(), from.len()) };
+        // SAFETY: `to` is `from.len()` bytes that are mapped with the words around them (`from_raw`); `from` is borrowed
+        // private memory and does not overlap with memory that is accessed only through this crate.
+        unsafe { copy::write(from, to.as_ptr()) };
         Ok(())
     }
 
@@ -96,7 +98,7 @@ impl SharedBytes {
     /// [`OutOfRange`] if `offset .. offset + length` is not all inside; nothing is written.
     pub fn zero(&self, offset: usize, length: usize) -> Result<(), OutOfRange> {
         let to = self.part(offset, length)?;
-        // SAFETY: `to` is `length` mapped bytes (`from_raw`).
+        // SAFETY: `to` is `length` bytes that are mapped with the words around them (`from_raw`).
         unsafe { copy::zero(to.as_ptr(), length) };
         Ok(())
     }
@@ -112,19 +114,6 @@ impl SharedBytes {
         }
         // SAFETY: eight mapped bytes (`from_raw`), aligned, and accessed by this program only atomically or by the
         // audited copy. The reference lives no longer than the borrow of the handle.
-        Ok(unsafe { word.as_ref() })
-    }
-
-    /// The 32-bit word at `offset`.
-    ///
-    /// # Errors
-    /// [`OutOfRange`] if it is not all inside or not aligned to four bytes.
-    pub fn half_word(&self, offset: usize) -> Result<&AtomicU32, OutOfRange> {
-        let word = self.part(offset, 4)?.start.cast::<AtomicU32>();
-        if !word.is_aligned() {
-            return Err(OutOfRange);
-        }
-        // SAFETY: as for `word`, with four bytes.
         Ok(unsafe { word.as_ref() })
     }
 }

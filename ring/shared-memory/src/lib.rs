@@ -4,7 +4,8 @@
 //! bulk data moves through one audited copy routine, and no `&[u8]` to shared memory ever exists.
 //!
 //! *Owners.* A [`SharedBytes`] or [`SharedPages`] is a name for memory, not its owner: whoever makes one vouches that
-//! the memory stays mapped while the name is used.
+//! the memory stays mapped while the name is used. With the feature `std`, `HeapPages` owns heap memory that is safe
+//! to name for ever.
 //!
 //! *Invariants.* Every access is inside the run that was vouched for. What is read is a copy; it may be anything.
 //!
@@ -18,7 +19,15 @@ extern crate std;
 
 mod bytes;
 mod copy;
+#[cfg(any(test, feature = "std"))]
+mod heap;
 mod pages;
+#[cfg(test)]
+mod tests;
+#[cfg(any(not(target_arch = "x86_64"), miri, test))]
+mod words;
 
 pub use bytes::{OutOfRange, SharedBytes};
+#[cfg(any(test, feature = "std"))]
+pub use heap::HeapPages;
 pub use pages::{SharedPages, TooManyPages};
