@@ -3,13 +3,16 @@
 //! Changing a fact on purpose: see `abi/README.md`, "Changing the ABI".
 
 mod bless;
+mod c_program;
 mod facts;
+mod header;
 mod image;
+mod names;
 mod registry;
 mod sample;
 mod source;
 
-use facts::{Facts, Item};
+use facts::{Facts, Item, Value};
 use registry::Registry;
 use std::collections::BTreeSet;
 
@@ -71,6 +74,34 @@ fn every_byte_of_a_struct_belongs_to_one_field() {
         }
         assert_eq!(next, found.size, "{}", found.path);
     }
+}
+
+#[test]
+fn header_matches_the_crate() {
+    let fresh = header::emit(&Registry::of_the_crate().facts, &source::declarations());
+    bless::compare("include/pvkit.h", &fresh, "Write it anew: PVKIT_BLESS=1 cargo test -p pvkit-abi");
+}
+
+#[test]
+fn c_compiler_agrees_with_the_golden_file() {
+    if bless::is_asked_for() {
+        return println!("the header is being written anew: run again without PVKIT_BLESS");
+    }
+    let kept = kept();
+    let Some(printed) = c_program::run(&c_program::emit(&kept)) else {
+        return println!("skipped: abi-c: no C compiler (apt-get install gcc)");
+    };
+    let mut expected = String::new();
+    for item in &kept.0 {
+        match item {
+            Item::Struct(found) => expected += &format!("{} {}\n", found.path, image::hex(&found.image)),
+            Item::Const { path, value: Value::Bytes(bytes), .. } => {
+                expected += &format!("{path} {}\n", image::hex(bytes));
+            }
+            _ => {}
+        }
+    }
+    assert!(printed == expected, "- golden, + C:\n{}", bless::difference(&expected, &printed));
 }
 
 #[test]
