@@ -52,10 +52,12 @@ open_enum! {
 }
 
 impl Call {
-    /// The group that the call belongs to; group 0 is negotiation itself and always there.
+    /// The group that the call belongs to; group 0 is negotiation itself and always there. A number whose group does
+    /// not fit is in group 0xffff, which does not exist.
     #[must_use]
     pub const fn group(self) -> crate::version::Group {
-        crate::version::Group((self.0 >> 8) as u16)
+        let group = self.0 >> 8;
+        crate::version::Group(if group < 0xffff { group as u16 } else { 0xffff })
     }
 }
 

@@ -125,6 +125,10 @@ pub fn run(program: &str) -> Option<String> {
     );
     let output = Command::new(&binary).output().expect("the program that was just compiled starts");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "the C program disagrees with the golden file: {printed}");
+    assert!(
+        output.status.success(),
+        "C and the golden file disagree about {}",
+        printed.lines().last().unwrap_or("something")
+    );
     Some(printed)
 }

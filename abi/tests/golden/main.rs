@@ -135,5 +135,8 @@ fn every_declaration_is_in_the_golden_file() {
         }
     }
     let declared: BTreeSet<_> = source::declarations().into_keys().collect();
-    assert_eq!(declared, listed, "left: declared in abi/src, right: listed in abi/tests/golden/registry.rs");
+    let unlisted: Vec<_> = declared.difference(&listed).collect();
+    let gone: Vec<_> = listed.difference(&declared).collect();
+    assert!(unlisted.is_empty(), "declared in abi/src, not listed in abi/tests/golden/registry.rs: {unlisted:?}");
+    assert!(gone.is_empty(), "listed in abi/tests/golden/registry.rs, not declared in abi/src: {gone:?}");
 }
