@@ -1,0 +1,83 @@
+//! Host system calls that safe wrappers do not offer: vectored I/O on memory that a guest may be writing, and waiting
+//! for several eventfds. One of the places with `unsafe` that SAFETY.md names.
+
+#![allow(unsafe_code, reason = "host system calls: one of the five places named in SAFETY.md")]
+
+use pvkit_shared_memory::SharedBytes;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::time::Duration;
+
+/// Pieces of one system call. Linux takes up to 1024 (`IOV_MAX`); this many fit a page of stack.
+const BATCH: usize = 256;
+
+/// Names for the kernel: pieces of shared memory, the first one without its first `skip` bytes.
+struct Vectors {
+    list: [libc::iovec; BATCH],
+    count: usize,
+}
+
+impl Vectors {
+    fn new(pieces: &[SharedBytes], skip: usize) -> Self {
+        let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        let mut vectors = Self { list: [empty; BATCH], count: 0 };
+        let mut skip = skip;
+        for (slot, piece) in vectors.list.iter_mut().zip(pieces) {
+            // A skip beyond the piece leaves an empty one; the callers never ask for that.
+            let rest = piece.part(skip, piece.len().saturating_sub(skip)).unwrap_or(*piece);
+            *slot = libc::iovec { iov_base: rest.as_ptr().cast(), iov_len: rest.len() };
+            skip = 0;
+            vectors.count += 1;
+        }
+        vectors
+    }
+
+    fn count(&self) -> libc::c_int {
+        self.count as libc::c_int
+    }
+}
+
+fn offset(position: u64) -> io::Result<libc::off_t> {
+    libc::off_t::try_from(position).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))
+}
+
+fn moved(result: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// One `preadv`: fills some of `into`, less its first `skip` bytes, from `position`. 0 at the end of the file.
+pub fn read_at(file: &impl AsFd, position: u64, into: &[SharedBytes], skip: usize) -> io::Result<usize> {
+    let (fd, offset, vectors) = (file.as_fd().as_raw_fd(), offset(position)?, Vectors::new(into, skip));
+    // SAFETY: the list has `count` initialised entries and lives across the call. Each names memory that is mapped
+    // writable while a `SharedBytes` of it exists (`SharedBytes::from_raw`), which `into` does; no Rust reference to
+    // it exists, so the kernel is one more party that writes there. The descriptor is open while `file` is borrowed.
+    moved(unsafe { libc::preadv(fd, vectors.list.as_ptr(), vectors.count(), offset) })
+}
+
+/// One `pwritev2`: stores some of `from`, less its first `skip` bytes, at `position`; durable on return if asked for.
+pub fn write_at(
+    file: &impl AsFd,
+    position: u64,
+    from: &[SharedBytes],
+    skip: usize,
+    durable: bool,
+) -> io::Result<usize> {
+    let (fd, offset, vectors) = (file.as_fd().as_raw_fd(), offset(position)?, Vectors::new(from, skip));
+    let flags = if durable { libc::RWF_DSYNC } else { 0 };
+    // SAFETY: as for `read_at`; the kernel only reads the memory that the entries name.
+    moved(unsafe { libc::pwritev2(fd, vectors.list.as_ptr(), vectors.count(), offset, flags) })
+}
+
+/// Waits until one of `fds` is readable or the time is over; bit i of the answer tells of `fds[i]`.
+pub fn wait_readable<const N: usize>(fds: [RawFd; N], limit: Duration) -> io::Result<u32> {
+    let mut polled = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    let milliseconds = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the array has `N` initialised entries and lives across the call. A negative descriptor is ignored by the
+    // kernel and a wrong one is reported in `revents`; neither touches memory.
+    let ready = unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, milliseconds) };
+    if ready < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let readable = |(i, polled): (usize, &libc::pollfd)| u32::from(polled.revents & libc::POLLIN != 0) << i;
+    Ok(polled.iter().enumerate().map(readable).sum())
+}

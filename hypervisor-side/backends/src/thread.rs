@@ -1,0 +1,181 @@
+//! One thread a queue: look, spin for a while, arm, sleep on the doorbell.
+//!
+//! *Invariants.* A pass serves at most [`BUDGET`] requests before the thread looks whether it is to stop. A sleep has a
+//! deadline; one that ends by it with work visible is counted as a lost wake-up. A latched queue looks at the ring no
+//! more and still answers `stop`.
+//!
+//! *Ordering.* The sleep protocol is the ring's (`park`). The stop request is a flag, then an eventfd: the thread reads
+//! the flag after every wake.
+
+use crate::counters::add;
+use crate::engine::{Pass, QueueEngine};
+use crate::sys;
+use pvkit_ring::{AdaptiveSpin, Park};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+/// Requests that one pass serves.
+const BUDGET: u32 = 64;
+/// Longest sleep.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// How late a doorbell may be rung after its publication was seen, before the wake-up counts as lost.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// Looks before a sleep where every thread has a CPU: about one wake-up's worth (tens of microseconds).
+pub const DEFAULT_SPIN: u32 = 2000;
+
+/// Looks before a sleep when `threads` threads want to run: none if there are more of them than CPUs.
+#[must_use]
+pub fn spin_for(threads: usize) -> u32 {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if threads > cpus { 0 } else { DEFAULT_SPIN }
+}
+
+const RUN: u8 = 0;
+const STOP: u8 = 1;
+const KILL: u8 = 2;
+
+/// A queue's thread. Dropping it stops it.
+#[derive(Debug)]
+pub struct QueueThread {
+    shared: Arc<Control>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Control {
+    command: AtomicU8,
+    wake: EventFd,
+}
+
+impl QueueThread {
+    /// Starts `engine` on a thread called `name`. `doorbell` is read by this thread alone; each value that it reads is
+    /// that many rings. `spin` looks are spent before a sleep, see [`spin_for`].
+    ///
+    /// # Errors
+    /// No eventfd or no thread is to be had.
+    pub fn spawn(name: &str, engine: Box<dyn QueueEngine>, doorbell: EventFd, spin: u32) -> io::Result<Self> {
+        let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        let shared = Arc::new(Control { command: AtomicU8::new(RUN), wake });
+        let runner = Runner { engine, doorbell, control: Arc::clone(&shared), spin: AdaptiveSpin::new(spin) };
+        let thread = Builder::new().name(name.to_owned()).spawn(move || runner.run())?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Serves what is visible, at most once the depth; aborts what then is still in flight, publishes, and ends the
+    /// thread. When this returns, the queue touches neither ring nor granted memory any more.
+    pub fn stop(mut self) {
+        self.end(STOP);
+    }
+
+    /// Ends the thread as a crash would: after the request that it is executing, without publishing anything.
+    pub fn kill(mut self) {
+        self.end(KILL);
+    }
+
+    fn end(&mut self, command: u8) {
+        let Some(thread) = self.thread.take() else { return };
+        // ORDER: Release, pairs with Runner::command; nothing but the command itself travels by it.
+        self.shared.command.store(command, Ordering::Release);
+        // Cannot fail: the counter is written once.
+        let _ = self.shared.wake.write(1);
+        // A thread that panicked has ended too; the panic hook has told of it.
+        let _ = thread.join();
+    }
+}
+
+impl Drop for QueueThread {
+    fn drop(&mut self) {
+        self.end(STOP);
+    }
+}
+
+struct Runner {
+    engine: Box<dyn QueueEngine>,
+    doorbell: EventFd,
+    control: Arc<Control>,
+    spin: AdaptiveSpin,
+}
+
+impl Runner {
+    fn run(mut self) {
+        loop {
+            match self.command() {
+                RUN => self.step(),
+                STOP => return self.drain(),
+                _ => return,
+            }
+        }
+    }
+
+    fn command(&self) -> u8 {
+        self.control.command.load(Ordering::Acquire)
+    }
+
+    fn step(&mut self) {
+        match self.engine.pass(BUDGET) {
+            Pass::Worked(_) => {}
+            Pass::Idle => self.idle(),
+            Pass::Latched => self.wait_for_command(),
+        }
+    }
+
+    fn idle(&mut self) {
+        let (engine, control) = (&mut self.engine, &self.control);
+        let busy = || control.command.load(Ordering::Relaxed) != RUN || engine.pass(BUDGET) != Pass::Idle;
+        if !self.spin.run(busy) && self.engine.park() == Park::Armed {
+            self.sleep();
+        }
+    }
+
+    fn sleep(&mut self) {
+        add(&self.engine.counters().sleeps, 1);
+        let other = self.engine.waits_for().map_or(-1, AsRawFd::as_raw_fd);
+        let woken = self.wait([self.doorbell.as_raw_fd(), self.control.wake.as_raw_fd(), other], DEADLINE);
+        if woken & 4 != 0 {
+            // Emptied before the input is looked at, so that what comes later wakes again.
+            let _ = self.engine.waits_for().map(EventFd::read);
+        }
+        match woken {
+            0 => self.look_after_deadline(),
+            woken if woken & 1 != 0 => self.count_rings(),
+            _ => {}
+        }
+    }
+
+    /// Nobody rang. If there is work nevertheless, a wake-up was lost, unless it is just being rung.
+    fn look_after_deadline(&mut self) {
+        if matches!(self.engine.pass(BUDGET), Pass::Worked(_)) && self.wait([self.doorbell.as_raw_fd()], GRACE) == 0 {
+            add(&self.engine.counters().late, 1);
+        }
+    }
+
+    fn wait_for_command(&self) {
+        self.wait([self.control.wake.as_raw_fd()], DEADLINE);
+    }
+
+    /// Waits; a signal or an error counts as nothing readable, and the caller looks again.
+    fn wait<const N: usize>(&self, fds: [RawFd; N], limit: Duration) -> u32 {
+        sys::wait_readable(fds, limit).unwrap_or(0)
+    }
+
+    fn count_rings(&self) {
+        if let Ok(rings) = self.doorbell.read() {
+            add(&self.engine.counters().doorbells, rings);
+        }
+    }
+
+    fn drain(mut self) {
+        let depth = self.engine.depth();
+        let _ = self.engine.pass(depth);
+        self.engine.close();
+        if self.wait([self.doorbell.as_raw_fd()], Duration::ZERO) != 0 {
+            self.count_rings();
+        }
+    }
+}
