@@ -148,6 +148,16 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_ignores_the_polite_signal_is_ended_as_well() {
+        let log = log("stubborn");
+        let end = shell("trap '' TERM; echo $$; while :; do sleep 1; done", &log, Duration::from_millis(300), &quiet());
+        assert!(matches!(end, End::TimedOut), "{end:?}");
+        let stubborn = std::fs::read_to_string(&log).expect("log");
+        assert!(!alive(stubborn.trim()), "process {stubborn} survived");
+        std::fs::remove_file(log).expect("removed");
+    }
+
+    #[test]
     fn a_forgotten_background_process_does_not_outlive_its_lane() {
         let log = log("forgotten");
         let end = shell("sleep 1000 & echo $!", &log, Duration::from_secs(60), &quiet());

@@ -23,6 +23,11 @@ pub fn lines(remedies: impl IntoIterator<Item = Remedy>) -> Vec<String> {
     lines
 }
 
+/// Whether the line is for the machine's owner only.
+pub fn needs_root(line: &str) -> bool {
+    line.starts_with("apt-get")
+}
+
 /// The line as a command of the shell; apt asks nothing.
 pub fn command(line: &str) -> Command {
     let mut command = Command::new("sh");
@@ -39,8 +44,10 @@ mod tests {
         let target = Remedy::Line("rustup target add t".into());
         let remedies =
             [Remedy::Apt("gcc libc6-dev"), target.clone(), Remedy::Apt("valgrind gcc"), target, Remedy::ByHand];
+        let lines = lines(remedies);
+        assert!(needs_root(&lines[0]) && !needs_root(&lines[1]));
         assert_eq!(
-            lines(remedies),
+            lines,
             [
                 "apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev valgrind",
                 "rustup target add t"

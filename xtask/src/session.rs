@@ -66,7 +66,13 @@ impl Session {
     fn get_what_is_missing(&mut self) {
         let lines = install::lines(self.missing_remedies());
         for line in &lines {
-            if self.selection.install { self.install(line) } else { println!("to run every lane: {line}") }
+            if !self.selection.install {
+                println!("to run every lane: {line}");
+            } else if install::needs_root(line) && !rustix::process::geteuid().is_root() {
+                println!("not installed, it needs root: {line}");
+            } else {
+                self.install(line);
+            }
         }
         if self.selection.install && !lines.is_empty() {
             self.probes.forget();
