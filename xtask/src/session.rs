@@ -207,9 +207,13 @@ fn report(lane: &Lane, took: Duration, outcome: &Result<Remarks, String>) {
 
 fn choose(selection: &Selection) -> Result<Vec<&'static Lane>, String> {
     let is_lane = |name: &str| LANES.iter().any(|lane| lane.name == name);
+    let is_later = |name: &str| LANES.iter().any(|lane| lane.name == name && lane.stage > selection.last_stage);
     let is_need = |name: &str| LANES.iter().flat_map(|lane| lane.needs).any(|need| need.name() == name);
     if let Some(name) = selection.only.iter().find(|name| !is_lane(name)) {
         return Err(format!("`{name}` is no lane; `cargo xtask test --list` prints them"));
+    }
+    if let Some(name) = selection.only.iter().find(|name| is_later(name)) {
+        return Err(format!("`{name}` is a lane of `cargo xtask test`"));
     }
     if let Some(name) = selection.require.iter().find(|name| !is_lane(name) && !is_need(name)) {
         return Err(format!("`{name}` is neither a lane nor something that a lane needs"));

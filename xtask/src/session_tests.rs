@@ -50,6 +50,8 @@ fn only_runs_the_named_lanes() {
 fn a_name_that_is_no_lane_is_refused() {
     assert!(choose(&Selection { only: vec!["clipy".into()], ..Selection::default() }).is_err());
     assert!(choose(&requiring("kvn")).is_err());
+    let later = Selection { only: vec!["miri".into()], last_stage: Stage::Check, ..Selection::default() };
+    assert!(choose(&later).is_err_and(|reason| reason.contains("cargo xtask test")));
 }
 
 #[test]
