@@ -30,12 +30,14 @@ pub fn check(workspace: &Workspace) -> Result<Vec<String>, String> {
     judge(&read_rows(workspace)?, &find(workspace)?)
 }
 
-/// The table as it should stand in SAFETY.md now.
+/// The table as it should stand in SAFETY.md now; a file without a row gets its crate's, whose place is to be decided.
 pub fn table(workspace: &Workspace) -> Result<String, String> {
     let mut rows = read_rows(workspace).unwrap_or_default();
     let found = find(workspace)?;
-    for path in found.keys().filter(|path| row_of(&rows, path).is_none()).collect::<Vec<_>>() {
-        rows.push(Row { path: path.clone(), count: 0, place: "?".into() });
+    for path in found.keys() {
+        if row_of(&rows, path).is_none() {
+            rows.push(Row { path: crate_of(workspace, path), count: 0, place: "?".into() });
+        }
     }
     let lines = rows.iter().enumerate().map(|(index, row)| {
         let count: usize = files_of(&rows, index, &found).map(|(_, lines)| lines.len()).sum();
@@ -84,6 +86,11 @@ fn judge(rows: &[Row], found: &Found) -> Result<Vec<String>, String> {
         }
     }
     if reasons.is_empty() { Ok(remarks) } else { Err(reasons.join("\n")) }
+}
+
+fn crate_of(workspace: &Workspace, path: &Path) -> PathBuf {
+    let folders = workspace.packages.iter().map(|package| &package.folder).filter(|folder| path.starts_with(folder));
+    folders.max_by_key(|folder| folder.as_os_str().len()).map_or_else(|| path.to_path_buf(), Clone::clone)
 }
 
 fn row_of(rows: &[Row], path: &Path) -> Option<usize> {
