@@ -337,11 +337,9 @@ struct pvkit_vcpu_area {
 	 * Upcalls are held back while this is not zero. Written by the guest; by the host only while the vCPU does not
 	 * run: it stores 1 when it delivers an upcall and 0 when it carries out `EVENT_UPCALL_RETURN`.
 	 */
-	pvkit_u32 upcall_mask;
+	pvkit_u64 upcall_mask;
 	/* Zero. */
-	pvkit_u32 reserved1;
-	/* Zero. */
-	pvkit_u64 reserved2[15];
+	pvkit_u64 reserved1[15];
 };
 
 /*

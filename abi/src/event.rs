@@ -22,11 +22,9 @@ pub struct VcpuArea {
     pub reserved0: [u64; 12],
     /// Upcalls are held back while this is not zero. Written by the guest; by the host only while the vCPU does not
     /// run: it stores 1 when it delivers an upcall and 0 when it carries out `EVENT_UPCALL_RETURN`.
-    pub upcall_mask: u32,
+    pub upcall_mask: u64,
     /// Zero.
-    pub reserved1: u32,
-    /// Zero.
-    pub reserved2: [u64; 15],
+    pub reserved1: [u64; 15],
 }
 wire_layout!(VcpuArea, 256, pending @ 0, upcall_mask @ 128);
 

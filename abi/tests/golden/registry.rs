@@ -186,7 +186,7 @@ wire_structs! { register_structs:
     version::Negotiate { size, count, groups }
     version::NegotiateReply { size, refused_group, reason, refused_features }
     grant::Segment { grant, length, offset }
-    event::VcpuArea { pending, reserved0, upcall_mask, reserved1, reserved2 }
+    event::VcpuArea { pending, reserved0, upcall_mask, reserved1 }
     event::UpcallFrame { gpr, rip, rflags, reserved }
     hypercall::VcpuStart { size, vcpu, entry, stack_top, argument }
     bus::BusSetup { size, event_port, guest_pages, host_pages }

@@ -1,1 +1,31 @@
-//! Placeholder while the workspace is laid out.
+//! The two machines that carry out the core's effects.
+//!
+//! *Purpose.* [`run`] starts a guest and stays until it ends: on `/dev/kvm` as virtual CPUs ([`Program::Image`]), or as
+//! a thread of this process ([`Program::InProcess`]). Both use the same core, the same backends and the same memory.
+//!
+//! *Owners.* Guest memory is mapped here and outlives every thread that names it. Device backends run on threads of
+//! their own, which end before [`run`] returns.
+//!
+//! *Not here.* What a hypercall means (core), what a block request means (backends), what a command line means (pvkit).
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod boot;
+mod carrier;
+mod config;
+mod devices;
+mod error;
+mod gate;
+mod host;
+mod image;
+mod in_process;
+mod kvm;
+mod memory;
+mod report;
+mod run;
+
+pub use config::{Control, Device, MachineConfig, Program};
+pub use error::{KvmProblem, MachineError};
+pub use in_process::InProcessPlatform;
+pub use kvm::probe_kvm;
+pub use report::{Counters, End, QueueReport, Report};
+pub use run::run;

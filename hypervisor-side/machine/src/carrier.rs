@@ -1,0 +1,31 @@
+//! What differs between the two machines when an effect is carried out.
+
+use pvkit_abi::bus::DoorbellKind;
+use std::io;
+use std::sync::Arc;
+use vmm_sys_util::eventfd::EventFd;
+
+/// A doorbell that a guest can ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DoorbellAddress {
+    pub kind: DoorbellKind,
+    pub address: u64,
+}
+
+/// The machine beneath the host.
+pub trait Carrier: Send + Sync {
+    /// Gives the guest a doorbell that signals `fd`.
+    ///
+    /// # Errors
+    /// If no doorbell is free, or the kernel refuses.
+    fn attach(&self, fd: &Arc<EventFd>) -> io::Result<DoorbellAddress>;
+
+    /// Takes the doorbell away.
+    fn detach(&self, fd: &Arc<EventFd>, at: DoorbellAddress);
+
+    /// Starts a vCPU that never ran.
+    fn start_vcpu(&self, vcpu: u32, entry: u64, stack_top: u64, argument: u64);
+
+    /// Interrupts a vCPU that runs.
+    fn kick(&self, vcpu: u32);
+}

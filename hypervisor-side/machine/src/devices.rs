@@ -1,0 +1,252 @@
+//! A guest's devices: what the bus offers, what the backends need, and the queues that are open.
+
+use crate::carrier::{Carrier, DoorbellAddress};
+use crate::config::Device;
+use crate::host::Host;
+use crate::memory::GuestRam;
+use crate::report::QueueReport;
+use pvkit_abi::block::BlockFeatures;
+use pvkit_abi::bus::Offer;
+use pvkit_abi::console::ConsoleConfig;
+use pvkit_abi::grant::{Access, GrantRef};
+use pvkit_abi::ring::MAX_DEPTH;
+use pvkit_abi::status::CallError;
+use pvkit_backends::{
+    BlockLimits, BlockQueue, ConsoleInput, ConsoleOutput, ConsoleQueue, Disk, GrantTable, QueueCounters, QueueEngine,
+    QueueSetup, QueueThread, block, console, spin_for,
+};
+use pvkit_core::{DeviceConfig, GuestAddr, GuestMemory};
+use pvkit_ring::{Backend, RingSize};
+use pvkit_shared_memory::SharedPages;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+/// Queues of a block device.
+const BLOCK_QUEUES: u16 = 4;
+/// Greatest depth of a console's one queue.
+const CONSOLE_DEPTH: u32 = 64;
+/// Threads besides the queue's own that want a CPU: the guest's.
+const GUEST_THREADS: usize = 1;
+
+/// Asks for one queue.
+pub struct Order {
+    pub queue: u16,
+    pub depth: u32,
+    pub epoch: u64,
+    pub features: u64,
+    pub request_pages: Vec<GuestAddr>,
+    pub completion_pages: Vec<GuestAddr>,
+    pub port: Option<u32>,
+}
+
+enum Backing {
+    Block(Arc<dyn Disk>),
+    Console(ConsoleOutput, Arc<ConsoleInput>),
+}
+
+struct OpenQueue {
+    thread: QueueThread,
+    doorbell: Arc<EventFd>,
+    at: DoorbellAddress,
+}
+
+/// One device.
+struct Slot {
+    label: String,
+    offer: Offer,
+    backing: Backing,
+    grants: Arc<GrantTable>,
+    open: Mutex<BTreeMap<u16, OpenQueue>>,
+    /// Outlives the queues, so that numbers go on over epochs.
+    counters: Mutex<BTreeMap<u16, Arc<QueueCounters>>>,
+    /// Keeps the memory mapped that grants and queues name.
+    memory: Mutex<Option<Arc<GuestRam>>>,
+}
+
+/// All devices of a guest. Numbers on the bus are 1, 2, ...
+pub struct Devices {
+    slots: Vec<Slot>,
+}
+
+impl Devices {
+    pub fn new(devices: Vec<Device>) -> Self {
+        let (mut blocks, mut consoles) = (0, 0);
+        let slot = |device| match device {
+            Device::Block { disk, label } => {
+                blocks += 1;
+                let offer = block::offer(&*disk, blocks - 1, BlockLimits::default(), BLOCK_QUEUES, MAX_DEPTH);
+                Slot::new(label, offer, Backing::Block(disk))
+            }
+            Device::Console { output, input, columns, rows } => {
+                consoles += 1;
+                let offer = console::offer(consoles - 1, ConsoleConfig { columns, rows }, CONSOLE_DEPTH);
+                Slot::new(format!("console{}", consoles - 1), offer, Backing::Console(output, input))
+            }
+        };
+        Self { slots: devices.into_iter().map(slot).collect() }
+    }
+
+    /// What the core offers.
+    pub fn configs(&self) -> Vec<DeviceConfig> {
+        self.slots.iter().map(|slot| DeviceConfig { offer: slot.offer }).collect()
+    }
+
+    fn slot(&self, device: u32) -> Result<&Slot, CallError> {
+        let index = (device as usize).checked_sub(1).ok_or(CallError::NOT_FOUND)?;
+        self.slots.get(index).ok_or(CallError::NOT_FOUND)
+    }
+
+    pub fn share(
+        &self,
+        device: u32,
+        grant: GrantRef,
+        memory: &GuestRam,
+        base: GuestAddr,
+        length: u64,
+        access: Access,
+    ) -> Result<(), CallError> {
+        let bytes = memory.shared(base, length).map_err(|_| CallError::FAULT)?;
+        self.slot(device)?.grants.insert(grant, bytes, access).map_err(|_| CallError::BUSY)
+    }
+
+    pub fn revoke(&self, device: u32, grant: GrantRef) -> Result<(), CallError> {
+        self.slot(device)?.grants.remove(grant).map_err(|_| CallError::NOT_FOUND)
+    }
+
+    /// Opens a queue: ring, doorbell, thread.
+    pub fn open(
+        &self,
+        device: u32,
+        order: Order,
+        ram: &Arc<GuestRam>,
+        carrier: &dyn Carrier,
+        host: &Weak<Host>,
+    ) -> Result<DoorbellAddress, CallError> {
+        let slot = self.slot(device)?;
+        let mut open = lock(&slot.open);
+        if open.contains_key(&order.queue) {
+            return Err(CallError::BUSY);
+        }
+        *lock(&slot.memory) = Some(ram.clone());
+        let engine = slot.engine(&order, ram, host, device)?;
+        let backend = |_| CallError::BACKEND;
+        let doorbell = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(backend)?);
+        let own = doorbell.try_clone().map_err(backend)?;
+        let at = carrier.attach(&doorbell).map_err(|_| CallError::LIMIT)?;
+        let name = format!("{}.{}", slot.label, order.queue);
+        // Thread names hold 15 bytes.
+        let name: String = name.chars().rev().take(15).collect::<Vec<_>>().into_iter().rev().collect();
+        match QueueThread::spawn(&name, engine, own, spin_for(GUEST_THREADS + 1)) {
+            Ok(thread) => {
+                open.insert(order.queue, OpenQueue { thread, doorbell, at });
+                Ok(at)
+            }
+            Err(_) => {
+                carrier.detach(&doorbell, at);
+                Err(CallError::BACKEND)
+            }
+        }
+    }
+
+    /// Drains and ends every queue of a device and forgets its grants.
+    pub fn close(&self, device: u32, carrier: &dyn Carrier) {
+        if let Ok(slot) = self.slot(device) {
+            slot.close(carrier);
+        }
+    }
+
+    pub fn close_all(&self, carrier: &dyn Carrier) {
+        self.slots.iter().for_each(|slot| slot.close(carrier));
+    }
+
+    pub fn reports(&self) -> Vec<QueueReport> {
+        let of_slot = |slot: &Slot| -> Vec<QueueReport> {
+            let counters = lock(&slot.counters);
+            let report = |(queue, counters): (&u16, &Arc<QueueCounters>)| QueueReport {
+                device: slot.label.clone(),
+                queue: *queue,
+                counters: counters.snapshot(),
+            };
+            counters.iter().map(report).collect()
+        };
+        self.slots.iter().flat_map(of_slot).collect()
+    }
+}
+
+impl Slot {
+    fn new(label: String, offer: Offer, backing: Backing) -> Self {
+        Self {
+            label,
+            offer,
+            backing,
+            grants: Arc::default(),
+            open: Mutex::default(),
+            counters: Mutex::default(),
+            memory: Mutex::default(),
+        }
+    }
+
+    fn engine(
+        &self,
+        order: &Order,
+        ram: &GuestRam,
+        host: &Weak<Host>,
+        device: u32,
+    ) -> Result<Box<dyn QueueEngine>, CallError> {
+        let size = RingSize::new(order.depth).ok_or(CallError::INVALID)?;
+        let own = pages(ram, &order.completion_pages)?;
+        let peer = pages(ram, &order.request_pages)?;
+        let ring = Backend::new(own, peer, size, order.epoch).map_err(|_| CallError::INVALID)?;
+        let counters = lock(&self.counters).entry(order.queue).or_default().clone();
+        let (raiser, logger) = (host.clone(), host.clone());
+        let port = order.port;
+        let queue = order.queue;
+        let label = self.label.clone();
+        let setup = QueueSetup {
+            ring,
+            grants: self.grants.clone(),
+            interrupt: Arc::new(move || {
+                if let (Some(host), Some(port)) = (raiser.upgrade(), port) {
+                    host.raise(port);
+                }
+            }),
+            counters,
+            log: Arc::new(move |line| {
+                if let Some(host) = logger.upgrade() {
+                    host.log(format!("device {device} ({label}), queue {queue}: {line}"));
+                }
+            }),
+        };
+        Ok(match &self.backing {
+            Backing::Block(disk) => {
+                let features = BlockFeatures::from_bits_truncate(order.features);
+                Box::new(BlockQueue::new(setup, disk.clone(), BlockLimits::of(&self.offer), features))
+            }
+            Backing::Console(output, input) => Box::new(ConsoleQueue::new(setup, output.clone(), input.clone())),
+        })
+    }
+
+    fn close(&self, carrier: &dyn Carrier) {
+        let queues = std::mem::take(&mut *lock(&self.open));
+        for queue in queues.into_values() {
+            carrier.detach(&queue.doorbell, queue.at);
+            queue.thread.stop();
+        }
+        self.grants.clear();
+        *lock(&self.memory) = None;
+    }
+}
+
+fn pages(ram: &GuestRam, addresses: &[GuestAddr]) -> Result<SharedPages, CallError> {
+    let mut pages = SharedPages::new();
+    for address in addresses {
+        let page = ram.shared(*address, pvkit_abi::PAGE_SIZE as u64).map_err(|_| CallError::FAULT)?;
+        pages.push(page).map_err(|_| CallError::INVALID)?;
+    }
+    Ok(pages)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

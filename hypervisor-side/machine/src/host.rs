@@ -1,0 +1,204 @@
+//! The host of one guest: the core under a lock, and the carrying out of what it decides.
+//!
+//! *Locks.* The core's lock is held only while the core thinks. Effects are carried out without it, because closing a
+//! queue waits for a thread that may itself be raising an interrupt.
+
+use crate::carrier::Carrier;
+use crate::devices::Devices;
+use crate::gate::{Gate, Upcall};
+use crate::memory::GuestRam;
+use crate::report::{Counters, ExitCounts};
+use pvkit_abi::hypercall::Call;
+use pvkit_abi::status::CallError;
+use pvkit_core::{Domain, Effect, Finished, Outcome, Token};
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// The host of one guest.
+pub struct Host {
+    pub ram: Arc<GuestRam>,
+    pub exits: ExitCounts,
+    domain: Mutex<Domain>,
+    gates: Vec<Gate>,
+    devices: Devices,
+    carrier: Weak<dyn Carrier>,
+    console: Mutex<Box<dyn Write + Send>>,
+    /// Handed to queues, for interrupts.
+    me: Weak<Host>,
+}
+
+impl Host {
+    pub fn new(
+        ram: Arc<GuestRam>,
+        domain: Domain,
+        gates: Vec<Gate>,
+        devices: Devices,
+        carrier: Weak<dyn Carrier>,
+        console: Box<dyn Write + Send>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            ram,
+            exits: ExitCounts::default(),
+            domain: Mutex::new(domain),
+            gates,
+            devices,
+            carrier,
+            console: Mutex::new(console),
+            me: me.clone(),
+        })
+    }
+
+    fn domain(&self) -> MutexGuard<'_, Domain> {
+        self.domain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The gate of a vCPU; numbers come from this program, never from the guest.
+    pub fn gate(&self, vcpu: u32) -> &Gate {
+        &self.gates[vcpu as usize % self.gates.len()]
+    }
+
+    /// One hypercall, with everything that follows from it.
+    pub fn hypercall(&self, vcpu: u32, cpl: u8, call: Call, args: [u64; 5]) -> Outcome {
+        let mut effects = Vec::new();
+        let outcome = self.domain().hypercall(vcpu, cpl, call, args, &*self.ram, &mut effects);
+        self.carry_out(effects);
+        outcome
+    }
+
+    /// A backend's interrupt.
+    pub fn raise(&self, port: u32) {
+        let mut effects = Vec::new();
+        self.domain().raise(port, &mut effects);
+        self.carry_out(effects);
+    }
+
+    /// Carries out effects, and those that follow from their answers. Each answer frees a token, of which the core
+    /// hands out a bounded number, so this ends.
+    fn carry_out(&self, effects: Vec<Effect>) {
+        let mut queue = VecDeque::from(effects);
+        while let Some(effect) = queue.pop_front() {
+            if let Some((token, result)) = self.one(effect) {
+                let mut more = Vec::new();
+                self.domain().finish(token, result, &*self.ram, &mut more);
+                queue.extend(more);
+            }
+        }
+    }
+
+    fn one(&self, effect: Effect) -> Option<(Token, Result<Finished, CallError>)> {
+        match effect {
+            Effect::Raise { vcpu, port } => self.deliver(vcpu, port),
+            Effect::MovePending { port, from, to } => {
+                if self.gate(from).withdraw(port) {
+                    self.deliver(to, port);
+                }
+            }
+            Effect::SetUpcall { vcpu, entry, stack_top } => {
+                let upcall = (entry != 0).then_some(Upcall { entry, stack_top });
+                self.gate(vcpu).set_upcall(upcall);
+            }
+            Effect::StartVcpu { vcpu, entry, stack_top, argument } => {
+                if let Some(carrier) = self.carrier.upgrade() {
+                    carrier.start_vcpu(vcpu, entry, stack_top, argument);
+                }
+            }
+            Effect::ConsoleWrite(bytes) => self.early_write(&bytes),
+            Effect::Log(line) => self.log(line),
+            Effect::CloseDevice { token, device } => {
+                if let Some(carrier) = self.carrier.upgrade() {
+                    self.devices.close(device, &*carrier);
+                }
+                return token.map(|token| (token, Ok(Finished::Done)));
+            }
+            Effect::ShareGrant { token, device, grant, base, length, access } => {
+                let result = self.devices.share(device, grant, &*self.ram, base, length, access);
+                return Some((token, result.map(|()| Finished::Done)));
+            }
+            Effect::RevokeGrant { token, device, grant } => {
+                return Some((token, self.devices.revoke(device, grant).map(|()| Finished::Done)));
+            }
+            Effect::OpenQueue { token, device, queue, depth, epoch, features, request_pages, completion_pages, port } => {
+                let order = crate::devices::Order { queue, depth, epoch, features, request_pages, completion_pages, port };
+                let carrier = self.carrier.upgrade();
+                let result = carrier.ok_or(CallError::BACKEND).and_then(|carrier| {
+                    self.devices.open(device, order, &self.ram, &*carrier, &self.me).inspect_err(|error| {
+                        self.log(format!("device {device}: queue {queue} could not be opened: {error:?}"));
+                    })
+                });
+                let finished = result.map(|at| Finished::Queue { kind: at.kind, address: at.address });
+                return Some((token, finished));
+            }
+        }
+        None
+    }
+
+    fn deliver(&self, vcpu: u32, port: u32) {
+        if self.gate(vcpu).raise(port)
+            && let Some(carrier) = self.carrier.upgrade()
+        {
+            carrier.kick(vcpu);
+        }
+    }
+
+    /// Output that a guest writes without a device. An operator's terminal is not the guest's to command, so control
+    /// bytes other than newline and tab are replaced.
+    fn early_write(&self, bytes: &[u8]) {
+        let clean: Vec<u8> =
+            bytes.iter().map(|byte| if matches!(byte, b'\n' | b'\t' | b' '..=b'~' | 0x80..) { *byte } else { b'?' }).collect();
+        let mut console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = console.write_all(&clean).and_then(|()| console.flush());
+    }
+
+    /// A line for the operator.
+    pub fn log(&self, line: String) {
+        let mut console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = writeln!(console, "pvkit: {}", line.escape_debug());
+    }
+
+    /// An access to a port or address where nothing is: counted, told at powers of two.
+    pub fn log_stray(&self) {
+        let count = self.exits.stray.load(Ordering::Relaxed);
+        if count.is_power_of_two() {
+            self.log(format!("the guest accessed a port or address where nothing is ({count} so far)"));
+        }
+    }
+
+    /// What was agreed, a line each.
+    pub fn negotiated(&self) -> Vec<String> {
+        self.domain().negotiated().iter().map(ToString::to_string).collect()
+    }
+
+    /// Stops every wait of every vCPU.
+    pub fn stop_gates(&self) {
+        self.gates.iter().for_each(Gate::stop);
+    }
+
+    /// Drains and ends every queue.
+    pub fn close_all(&self) {
+        if let Some(carrier) = self.carrier.upgrade() {
+            self.devices.close_all(&*carrier);
+        }
+    }
+
+    /// All numbers but KVM's own.
+    pub fn counters(&self) -> Counters {
+        let domain = self.domain();
+        let counts = &domain.counters().hypercalls;
+        let name = |number: &u32| Call(*number).name().map_or_else(|| format!("{number:#x}"), str::to_lowercase);
+        let mut hypercalls: std::collections::BTreeMap<_, _> =
+            counts.iter().map(|(number, count)| (name(number), *count)).collect();
+        if domain.counters().unknown_hypercalls > 0 {
+            hypercalls.insert("unknown".into(), domain.counters().unknown_hypercalls);
+        }
+        Counters {
+            queues: self.devices.reports(),
+            exits: self.exits.by_reason(),
+            hypercalls,
+            events: self.gates.iter().map(|gate| gate.raised.load(Ordering::Relaxed)).sum(),
+            upcalls: self.exits.upcalls.load(Ordering::Relaxed),
+            kvm: Default::default(),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! A guest image: an ELF file with our note, judged before it is loaded.
+
+use crate::error::ImageError;
+use object::LittleEndian as LE;
+use object::elf::{self, FileHeader64, ProgramHeader64};
+use object::read::elf::{FileHeader, ProgramHeader};
+use pvkit_abi::discovery::{GuestNote, NOTE_NAME, NOTE_TYPE, NoteFlags};
+use pvkit_abi::entry::IMAGE_BASE_MIN;
+use std::path::Path;
+use zerocopy::{FromZeros, IntoBytes};
+
+/// Largest image file read, in bytes.
+const MAX_FILE: u64 = 256 << 20;
+/// Most loadable segments.
+const MAX_SEGMENTS: usize = 32;
+
+/// What a segment may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    pub write: bool,
+    pub execute: bool,
+}
+
+/// One piece of the image as it stands in memory.
+#[derive(Debug)]
+pub struct Segment {
+    pub address: u64,
+    pub memory_size: u64,
+    pub rights: Rights,
+    pub data: Vec<u8>,
+}
+
+/// An image that has been judged: segments ascending, not overlapping, above [`IMAGE_BASE_MIN`].
+#[derive(Debug)]
+pub struct Image {
+    pub entry: u64,
+    pub note: GuestNote,
+    pub segments: Vec<Segment>,
+}
+
+impl Image {
+    /// Reads and judges an image.
+    ///
+    /// # Errors
+    /// Names what is wrong with the file.
+    pub fn read(path: &Path) -> Result<Self, ImageError> {
+        let size = std::fs::metadata(path).map_err(ImageError::Read)?.len();
+        if size > MAX_FILE {
+            return Err(ImageError::TooLarge { size, limit: MAX_FILE });
+        }
+        Self::parse(&std::fs::read(path).map_err(ImageError::Read)?)
+    }
+
+    /// Judges an image's bytes. Whatever they are, the result is an image that fits its own claims, or an error.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
+        let header = FileHeader64::<LE>::parse(bytes).map_err(|_| ImageError::NotElf)?;
+        let endian = header.endian().map_err(|_| ImageError::NotElf)?;
+        if header.e_machine(endian) != elf::EM_X86_64 {
+            return Err(ImageError::WrongMachine);
+        }
+        if header.e_type(endian) != elf::ET_EXEC {
+            return Err(ImageError::NotStatic);
+        }
+        let programs = header.program_headers(endian, bytes).map_err(|_| ImageError::Malformed("program headers"))?;
+        let note = find_note(programs, bytes)?;
+        let segments = load_segments(programs, bytes)?;
+        let entry = header.e_entry(endian);
+        let inside = |s: &Segment| s.rights.execute && entry >= s.address && entry - s.address < s.memory_size;
+        if !segments.iter().any(inside) {
+            return Err(ImageError::Malformed("entry point outside the executable segments"));
+        }
+        Ok(Self { entry, note, segments })
+    }
+
+    /// First address after the image.
+    pub fn end(&self) -> u64 {
+        self.segments.last().map_or(IMAGE_BASE_MIN, |s| s.address + s.memory_size)
+    }
+
+    pub fn flags(&self) -> NoteFlags {
+        NoteFlags::from_bits_truncate(self.note.flags)
+    }
+}
+
+fn load_segments(programs: &[ProgramHeader64<LE>], bytes: &[u8]) -> Result<Vec<Segment>, ImageError> {
+    let mut segments = Vec::new();
+    for program in programs.iter().filter(|p| p.p_type(LE) == elf::PT_LOAD && p.p_memsz(LE) > 0) {
+        let data = program.data(LE, bytes).map_err(|()| ImageError::Malformed("segment outside the file"))?;
+        let (address, memory_size) = (program.p_vaddr(LE), program.p_memsz(LE));
+        if address < IMAGE_BASE_MIN {
+            return Err(ImageError::TooLow { address, least: IMAGE_BASE_MIN });
+        }
+        if data.len() as u64 > memory_size || address.checked_add(memory_size).is_none_or(|end| end > 1 << 46) {
+            return Err(ImageError::Malformed("segment size"));
+        }
+        let flags = program.p_flags(LE);
+        let rights = Rights { write: flags & elf::PF_W != 0, execute: flags & elf::PF_X != 0 };
+        segments.push(Segment { address, memory_size, rights, data: data.to_vec() });
+        if segments.len() > MAX_SEGMENTS {
+            return Err(ImageError::Malformed("too many segments"));
+        }
+    }
+    segments.sort_by_key(|s| s.address);
+    let overlap = segments.iter().zip(segments.iter().skip(1)).any(|(a, b)| a.address + a.memory_size > b.address);
+    match (segments.is_empty(), overlap) {
+        (true, _) => Err(ImageError::Malformed("nothing to load")),
+        (_, true) => Err(ImageError::Malformed("overlapping segments")),
+        _ => Ok(segments),
+    }
+}
+
+fn find_note(programs: &[ProgramHeader64<LE>], bytes: &[u8]) -> Result<GuestNote, ImageError> {
+    for program in programs {
+        let Ok(Some(mut notes)) = program.notes(LE, bytes) else { continue };
+        while let Ok(Some(note)) = notes.next() {
+            if note.name() == &NOTE_NAME[..NOTE_NAME.len() - 1] && note.n_type(LE) == NOTE_TYPE {
+                return parse_note(note.desc());
+            }
+        }
+    }
+    Err(ImageError::NoNote)
+}
+
+/// A note may be longer than ours (its tail must be zero) or shorter (the rest reads as zero).
+fn parse_note(desc: &[u8]) -> Result<GuestNote, ImageError> {
+    let size = desc.first_chunk::<4>().map_or(0, |raw| u32::from_le_bytes(*raw)) as usize;
+    if size < 24 || size > desc.len() || size > 4096 {
+        return Err(ImageError::Malformed("size of the pvkit note"));
+    }
+    let meant = desc.get(..size).unwrap_or(desc);
+    let mut note = GuestNote::new_zeroed();
+    let known = meant.len().min(size_of::<GuestNote>());
+    let (head, tail) = meant.split_at(known);
+    if tail.iter().any(|byte| *byte != 0) {
+        return Err(ImageError::NewerNote);
+    }
+    if let Some(target) = note.as_mut_bytes().get_mut(..known) {
+        target.copy_from_slice(head);
+    }
+    if usize::from(note.group_count) > note.groups.len() || usize::from(note.device_count) > note.devices.len() {
+        return Err(ImageError::Malformed("counts in the pvkit note"));
+    }
+    let unknown = note.flags & !NoteFlags::all().bits();
+    if unknown != 0 {
+        return Err(ImageError::UnknownFlags(unknown));
+    }
+    Ok(note)
+}

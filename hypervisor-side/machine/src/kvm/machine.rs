@@ -1,0 +1,277 @@
+//! A guest on KVM: memory, vCPU threads, doorbells, and the end.
+
+use super::kick::{self, Kicker};
+use super::stats::Stats;
+use super::vcpu::{Start, Vcpu};
+use super::{ioeventfd, open};
+use crate::boot::{self, Facts, Layout};
+use crate::carrier::{Carrier, DoorbellAddress};
+use crate::config::{Control, MachineConfig};
+use crate::devices::Devices;
+use crate::error::MachineError;
+use crate::gate::Gate;
+use crate::host::Host;
+use crate::image::Image;
+use crate::memory::GuestRam;
+use crate::report::{End, Report};
+use kvm_bindings::{
+    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_userspace_memory_region,
+};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use pvkit_abi::PAGE_SIZE;
+use pvkit_abi::bus::DoorbellKind;
+use pvkit_abi::discovery::{
+    BootFlags, CPUID_FIRST, CPUID_SIGNATURE, CPUID_STEP, DOORBELL_PORT_BASE, HYPERCALL_PORT, MAX_DOORBELLS, Transport,
+};
+use pvkit_abi::version::CURRENT;
+use pvkit_core::{Domain, DomainConfig, GuestAddr, GuestMemory};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use vmm_sys_util::eventfd::EventFd;
+
+/// The time-stamp counter's MSR.
+const IA32_TSC: u32 = 0x10;
+/// How often a vCPU that must leave the guest is kicked again.
+const KICK_AGAIN: Duration = Duration::from_millis(5);
+
+/// A guest on KVM.
+pub struct KvmMachine {
+    pub host: Arc<Host>,
+    pub kickers: Vec<Kicker>,
+    pub cpuid: CpuId,
+    /// Whether the image has exception stubs.
+    pub has_gates: bool,
+    boot_info: u64,
+    cpl: u8,
+    /// Made at the start, taken by a vCPU's thread.
+    idle: Mutex<BTreeMap<u32, VcpuFd>>,
+    stats: Vec<Stats>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    end: OnceLock<End>,
+    control: Arc<Control>,
+    doorbells: Mutex<Vec<bool>>,
+    me: Weak<KvmMachine>,
+    vm: VmFd,
+}
+
+/// Runs an image until it ends.
+pub fn run(config: MachineConfig, path: &Path, control: &Arc<Control>) -> Result<Report, MachineError> {
+    let image = Image::read(path)
+        .map_err(|error| MachineError::Image { path: path.to_path_buf(), error: error.to_string() })?;
+    let groups = Domain::default_groups();
+    crate::run::check_note(&image.note, &groups, &config.devices)?;
+    let cpl = crate::run::choose_cpl(image.flags(), config.cpl)?;
+    if config.cpus == 0 || config.cpus > boot::MAX_VCPUS {
+        return Err(MachineError::Cpus { cpus: config.cpus, most: boot::MAX_VCPUS });
+    }
+    crate::run::check_memory(config.memory, boot::MAX_MEMORY)?;
+    let layout = Layout::new(&image, &config.cmdline, config.cpus, config.memory)?;
+    let kvm = open().map_err(MachineError::Kvm)?;
+    let machine = KvmMachine::new(&kvm, config, &image, &layout, cpl, control)?;
+    let start = Start { entry: image.entry, stack_top: layout.stack_top, boot_info: layout.boot_info, argument: 0 };
+    drop(image);
+    machine.start(0, start);
+    control.wait();
+    machine.stop();
+    Ok(machine.report())
+}
+
+impl KvmMachine {
+    fn new(
+        kvm: &Kvm,
+        config: MachineConfig,
+        image: &Image,
+        layout: &Layout,
+        cpl: u8,
+        control: &Arc<Control>,
+    ) -> Result<Arc<Self>, MachineError> {
+        let host_error = |what| move |error: kvm_ioctls::Error| MachineError::Host { what, error: error.into() };
+        kick::install().map_err(MachineError::host("installing the vCPU signal"))?;
+        let vm = kvm.create_vm().map_err(host_error("creating the virtual machine"))?;
+        let ram = GuestRam::new(config.memory).map_err(MachineError::host("allocating the guest's memory"))?;
+        give_memory(&vm, &ram).map_err(MachineError::host("giving the guest its memory"))?;
+        let mut idle = BTreeMap::new();
+        for number in 0..config.cpus {
+            let fd = vm.create_vcpu(u64::from(number)).map_err(host_error("creating a vCPU"))?;
+            idle.insert(number, fd);
+        }
+        let (tsc_khz, tsc_at_start) = idle.get(&0).map_or((0, 0), clock);
+        let groups = Domain::default_groups();
+        let facts = Facts {
+            flags: if cpl == 3 { BootFlags::CPL3 } else { BootFlags::empty() },
+            transport: Transport::PORT_REGISTERS,
+            vcpus: config.cpus,
+            groups: groups.clone(),
+            tsc_khz,
+            tsc_at_start,
+            seed: crate::run::seed(),
+        };
+        let outside = |_| MachineError::MemorySize { memory: config.memory, why: "the layout does not fit".into() };
+        boot::load(&ram, image, layout, &config.cmdline, &facts).map_err(outside)?;
+        let gates = (0..config.cpus)
+            .map(|number| Gate::new(&ram, GuestAddr(layout.vcpu_areas + u64::from(number) * PAGE_SIZE as u64)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(outside)?;
+        let devices = Devices::new(config.devices);
+        let domain = Domain::new(DomainConfig {
+            vcpus: config.cpus,
+            groups,
+            devices: devices.configs(),
+            cpl3_allowed: cpl == 3,
+        });
+        let cpuid = cpuid(kvm, layout.boot_info).map_err(MachineError::host("asking KVM for its CPUID leaves"))?;
+        let stats = idle.values().filter_map(|fd| Stats::open(fd).ok()).collect();
+        Ok(Arc::new_cyclic(|me: &Weak<Self>| {
+            let carrier: Weak<dyn Carrier> = me.clone();
+            Self {
+                host: Host::new(ram, domain, gates, devices, carrier, config.early_console),
+                kickers: (0..config.cpus).map(|_| Kicker::default()).collect(),
+                cpuid,
+                has_gates: image.note.exception_entry != 0,
+                boot_info: layout.boot_info,
+                cpl,
+                idle: Mutex::new(idle),
+                stats,
+                threads: Mutex::default(),
+                end: OnceLock::new(),
+                control: control.clone(),
+                doorbells: Mutex::new(vec![false; usize::from(MAX_DOORBELLS)]),
+                me: me.clone(),
+                vm,
+            }
+        }))
+    }
+
+    /// Starts a vCPU's thread. A vCPU that cannot be started ends the guest: it would wait for ever.
+    fn start(&self, number: u32, start: Start) {
+        let Some(machine) = self.me.upgrade() else { return };
+        let Some(fd) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).remove(&number) else { return };
+        let thread = std::thread::Builder::new().name(format!("vcpu{number}")).spawn(move || {
+            let end = match Vcpu::new(fd, number, machine.cpl, start, &machine) {
+                Ok(vcpu) => vcpu.run(),
+                Err(error) => End::Crash { message: format!("vCPU {number} could not be started: {error}"), registers: String::new() },
+            };
+            machine.finish(end);
+        });
+        match thread {
+            Ok(thread) => self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
+            Err(error) => {
+                let message = format!("no thread for vCPU {number}: {error}");
+                self.finish(End::Crash { message, registers: String::new() });
+            }
+        }
+    }
+
+    /// The first end counts.
+    fn finish(&self, end: End) {
+        let _ = self.end.set(end);
+        self.control.done();
+    }
+
+    /// Takes every vCPU out of the guest, then drains the devices.
+    fn stop(&self) {
+        let _ = self.end.set(End::Stopped);
+        self.host.stop_gates();
+        loop {
+            // A thread may be just starting another vCPU: look until there is nothing left.
+            let Some(thread) = self.threads.lock().unwrap_or_else(PoisonError::into_inner).pop() else { break };
+            while !thread.is_finished() {
+                self.kickers.iter().for_each(Kicker::kick);
+                std::thread::sleep(KICK_AGAIN);
+            }
+            let _ = thread.join();
+        }
+        self.host.close_all();
+    }
+
+    fn report(&self) -> Report {
+        let mut counters = self.host.counters();
+        for stats in &self.stats {
+            for (name, count) in stats.read() {
+                *counters.kvm.entry(name).or_default() += count;
+            }
+        }
+        let end = self.end.get().cloned().unwrap_or(End::Stopped);
+        Report { end, machine: "KVM", negotiated: self.host.negotiated(), counters }
+    }
+}
+
+impl Carrier for KvmMachine {
+    fn attach(&self, fd: &Arc<EventFd>) -> io::Result<DoorbellAddress> {
+        let mut taken = self.doorbells.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = taken.iter().position(|taken| !taken);
+        let index = free.ok_or_else(|| io::Error::other("no free doorbell"))?;
+        let port = DOORBELL_PORT_BASE + index as u16 * 4;
+        ioeventfd::attach(&self.vm, fd, port)?;
+        taken[index] = true;
+        Ok(DoorbellAddress { kind: DoorbellKind::PORT, address: u64::from(port) })
+    }
+
+    fn detach(&self, fd: &Arc<EventFd>, at: DoorbellAddress) {
+        let port = at.address as u16;
+        let index = usize::from(port.wrapping_sub(DOORBELL_PORT_BASE) / 4);
+        let mut taken = self.doorbells.lock().unwrap_or_else(PoisonError::into_inner);
+        match (ioeventfd::detach(&self.vm, fd, port), taken.get_mut(index)) {
+            (Ok(()), Some(slot)) => *slot = false,
+            // The port stays taken: a doorbell that KVM still has must not be given to another queue.
+            (Err(error), _) => self.host.log(format!("doorbell {port:#x} could not be detached: {error}")),
+            (Ok(()), None) => {}
+        }
+    }
+
+    fn start_vcpu(&self, vcpu: u32, entry: u64, stack_top: u64, argument: u64) {
+        self.start(vcpu, Start { entry, stack_top, boot_info: self.boot_info, argument });
+    }
+
+    fn kick(&self, vcpu: u32) {
+        if let Some(kicker) = self.kickers.get(vcpu as usize) {
+            kicker.kick();
+        }
+    }
+}
+
+#[allow(unsafe_code, reason = "KVM/mmap: one of the five places named in SAFETY.md")]
+fn give_memory(vm: &VmFd, ram: &GuestRam) -> io::Result<()> {
+    let all = ram.shared(GuestAddr(0), ram.len()).map_err(io::Error::other)?;
+    let region = kvm_userspace_memory_region {
+        slot: 0,
+        flags: 0,
+        guest_phys_addr: 0,
+        memory_size: ram.len(),
+        userspace_addr: all.as_ptr() as u64,
+    };
+    // SAFETY: the range is mapped for as long as `ram` lives; the machine drops `vm` only after every vCPU thread has
+    // ended, and `host`, which holds `ram`, with it. KVM itself pins what it uses by its MMU notifier.
+    unsafe { vm.set_user_memory_region(region) }.map_err(io::Error::from)
+}
+
+/// The guest's time-stamp counter: frequency in kHz and value now.
+fn clock(vcpu: &VcpuFd) -> (u64, u64) {
+    let khz = vcpu.get_tsc_khz().map_or(0, u64::from);
+    let entry = kvm_msr_entry { index: IA32_TSC, ..Default::default() };
+    let now = Msrs::from_entries(&[entry]).ok().and_then(|mut msrs| {
+        let read = vcpu.get_msrs(&mut msrs).ok()?;
+        (read == 1).then(|| msrs.as_slice().first().map(|msr| msr.data)).flatten()
+    });
+    (khz, now.unwrap_or(0))
+}
+
+/// KVM's leaves and ours behind them.
+fn cpuid(kvm: &Kvm, boot_info: u64) -> io::Result<CpuId> {
+    let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
+    let mut leaves = supported.as_slice().to_vec();
+    let base = CPUID_FIRST + CPUID_STEP;
+    let leaf = |function, [eax, ebx, ecx, edx]: [u32; 4]| kvm_cpuid_entry2 { function, eax, ebx, ecx, edx, ..Default::default() };
+    let [a, b, c] = [0, 4, 8].map(|at| {
+        CPUID_SIGNATURE.get(at..at + 4).and_then(|raw| raw.try_into().ok()).map_or(0, u32::from_le_bytes)
+    });
+    let version = u32::from(CURRENT.major) << 16 | u32::from(CURRENT.minor);
+    leaves.push(leaf(base, [base + 2, a, b, c]));
+    leaves.push(leaf(base + 1, [version, Transport::PORT_REGISTERS.0, u32::from(HYPERCALL_PORT), 0]));
+    leaves.push(leaf(base + 2, [boot_info as u32, (boot_info >> 32) as u32, 0, 0]));
+    CpuId::from_entries(&leaves).map_err(|error| io::Error::other(format!("{error:?}")))
+}

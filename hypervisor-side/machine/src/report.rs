@@ -1,0 +1,125 @@
+//! What a run came to.
+
+use pvkit_backends::QueueSnapshot;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How a guest ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It powered off.
+    PowerOff {
+        /// Its exit status.
+        code: u8,
+    },
+    /// It asked to be started again.
+    Reboot,
+    /// It crashed.
+    Crash {
+        /// Its last words, or what the processor reported.
+        message: String,
+        /// Registers as text.
+        registers: String,
+    },
+    /// It was stopped from outside.
+    Stopped,
+}
+
+/// Exits to user space, counted where they are handled.
+#[derive(Debug, Default)]
+pub(crate) struct ExitCounts {
+    pub hypercall: AtomicU64,
+    pub stray: AtomicU64,
+    pub halt: AtomicU64,
+    pub kick: AtomicU64,
+    pub other: AtomicU64,
+    /// Not exits: upcalls delivered.
+    pub upcalls: AtomicU64,
+}
+
+impl ExitCounts {
+    pub(crate) fn by_reason(&self) -> BTreeMap<String, u64> {
+        let all = [
+            ("hypercall", &self.hypercall),
+            ("stray access", &self.stray),
+            ("halt", &self.halt),
+            ("kick", &self.kick),
+            ("other", &self.other),
+        ];
+        let loaded = all.map(|(name, count)| (name.to_string(), count.load(Ordering::Relaxed)));
+        loaded.into_iter().filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// One queue's numbers.
+#[derive(Clone, Debug)]
+pub struct QueueReport {
+    /// The device's name.
+    pub device: String,
+    /// The queue's number.
+    pub queue: u16,
+    /// What it did.
+    pub counters: QueueSnapshot,
+}
+
+/// All numbers of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Each queue that was opened.
+    pub queues: Vec<QueueReport>,
+    /// Returns of `KVM_RUN` to user space, by reason. Doorbells are not among them: KVM handles those itself.
+    pub exits: BTreeMap<String, u64>,
+    /// Hypercalls by name.
+    pub hypercalls: BTreeMap<String, u64>,
+    /// Events made pending.
+    pub events: u64,
+    /// Upcalls delivered.
+    pub upcalls: u64,
+    /// KVM's own statistics, summed over the vCPUs; empty where the kernel has none.
+    pub kvm: BTreeMap<String, u64>,
+}
+
+impl Counters {
+    /// All returns to user space.
+    #[must_use]
+    pub fn total_exits(&self) -> u64 {
+        self.exits.values().sum()
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// How it ended.
+    pub end: End,
+    /// Which machine it ran on.
+    pub machine: &'static str,
+    /// What was agreed between guest and host, a line each.
+    pub negotiated: Vec<String>,
+    /// Numbers.
+    pub counters: Counters,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "machine: {}", self.machine)?;
+        for line in &self.negotiated {
+            writeln!(f, "negotiated: {line}")?;
+        }
+        for queue in &self.counters.queues {
+            writeln!(f, "queue {} of {}: {}", queue.queue, queue.device, queue.counters)?;
+        }
+        let list = |map: &BTreeMap<String, u64>| {
+            let parts: Vec<_> = map.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            if parts.is_empty() { "none".to_string() } else { parts.join(", ") }
+        };
+        writeln!(f, "exits to user space: {} ({})", self.counters.total_exits(), list(&self.counters.exits))?;
+        writeln!(f, "hypercalls: {}", list(&self.counters.hypercalls))?;
+        writeln!(f, "events: {}, upcalls: {}", self.counters.events, self.counters.upcalls)?;
+        if !self.counters.kvm.is_empty() {
+            writeln!(f, "KVM statistics: {}", list(&self.counters.kvm))?;
+        }
+        Ok(())
+    }
+}
