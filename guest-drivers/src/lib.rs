@@ -1,1 +1,41 @@
-//! Placeholder while the workspace is laid out.
+//! The guest half of pvkit: the platform trait, the bus, the block and console drivers.
+//!
+//! *Purpose.* A guest kernel or unikernel implements [`platform::Platform`] (or puts two ready halves together) and has
+//! a disk and a console: [`Bus::connect`], [`Block::open`], [`Console::open`]. No allocator is needed.
+//!
+//! *Owners.* A submitted buffer belongs to the driver until its completion gives it back. After a fault, or a deadline
+//! that passed, it stays with the driver: the host may still write to it. What is never given back is leaked and
+//! counted ([`platform::Platform::note_leak`]), not reused.
+//!
+//! *Invariants.* Nothing the host writes makes this crate panic, loop without bound or touch memory it does not own:
+//! what comes from the host is copied out once, checked, and only then used. A lie is an [`error::HostFault`].
+//!
+//! *Doors.* Blocking calls with a deadline; submit and poll with a budget; an interrupt door on the same core.
+//!
+//! *Not here.* The ring protocol (`pvkit-ring`) and the layouts (`pvkit-abi`).
+#![no_std]
+#![cfg_attr(not(any(feature = "x86", feature = "static-pool", feature = "fake")), forbid(unsafe_code))]
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![warn(missing_debug_implementations)]
+
+#[cfg(any(test, feature = "fake"))]
+extern crate std;
+
+pub mod block;
+mod buffer;
+mod bus;
+mod console;
+mod device;
+pub mod error;
+#[cfg(feature = "fake")]
+pub mod fake;
+mod negotiation;
+mod page_list;
+pub mod platform;
+
+pub use block::Block;
+pub use buffer::Buffer;
+pub use bus::{Bus, BusCounters, Device, MAX_DEVICES};
+pub use console::Console;
+pub use device::{GrantPolicy, QueueCounters, Sealed};
+pub use negotiation::Negotiated;

@@ -1,0 +1,307 @@
+//! Submit now, look later: the door that the blocking calls are built on.
+
+use super::{Block, Request};
+use crate::buffer::{Buffer, Described};
+use crate::device::Grant;
+use crate::error::{HostFault, Misuse, RequestError};
+use crate::platform::Platform;
+use pvkit_abi::block::{BlockFeatures, BlockOp, SERIAL_BYTES};
+use pvkit_abi::ring::RequestFlags;
+use pvkit_abi::status::{CompletionResult, Status};
+use pvkit_ring::{Batch, Notify, Park, Ticket};
+use pvkit_shared_memory::SharedPages;
+
+/// One request that the host has.
+#[derive(Debug)]
+pub(super) struct Slot<'p, P: Platform, const PAGES: usize> {
+    op: BlockOp,
+    length: u64,
+    buffer: Option<Buffer<'p, P, PAGES>>,
+    /// Nobody waits for it any more.
+    abandoned: bool,
+}
+
+impl<P: Platform, const PAGES: usize> Slot<'_, P, PAGES> {
+    /// The driver goes away without the host's leave: what the host may still write to is leaked.
+    pub(super) fn leak(self, platform: &P) {
+        if let Some(buffer) = self.buffer {
+            platform.note_leak(buffer.leak());
+        }
+    }
+}
+
+/// A request that ended.
+#[derive(Debug)]
+pub struct Completed<'p, P: Platform, const PAGES: usize> {
+    /// [`Ticket::id`] of the request.
+    pub id: u16,
+    /// The buffer that was submitted.
+    pub buffer: Option<Buffer<'p, P, PAGES>>,
+    /// The operation's detail, or the device's answer.
+    pub result: Result<u32, RequestError>,
+}
+
+/// A request that was not submitted, and why.
+#[derive(Debug)]
+pub struct Rejected<'p, P: Platform, const PAGES: usize> {
+    /// The request, as it was.
+    pub request: Request<'p, P, PAGES>,
+    /// Why.
+    pub error: RequestError,
+}
+
+/// What an interrupt handler found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Completions handed on.
+    pub completed: u32,
+    /// The budget ended before the work did, or more came meanwhile: call again. If not, the next completion interrupts.
+    pub more: bool,
+}
+
+impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES> {
+    /// Publishes one request, and rings if the host sleeps.
+    ///
+    /// # Errors
+    /// The request comes back with the reason. [`RequestError::Full`]: poll first.
+    pub fn submit(&mut self, request: Request<'p, P, PAGES>) -> Result<Ticket, Rejected<'p, P, PAGES>> {
+        let mut request = request;
+        let parts = self.parts();
+        let queue = match self.link.usable() {
+            Ok(queue) => queue,
+            Err(error) => return Err(Rejected { request, error }),
+        };
+        let mut batch = queue.batch();
+        match parts.stage(&mut batch, &mut self.slots, &mut request) {
+            Ok(ticket) => {
+                let notify = batch.commit();
+                self.published(1, notify);
+                Ok(ticket)
+            }
+            Err(error) => Err(Rejected { request, error }),
+        }
+    }
+
+    /// Publishes all of `requests` together, with at most one doorbell.
+    ///
+    /// # Errors
+    /// The first request that could not be accepted; those before it are published.
+    pub fn submit_batch(
+        &mut self,
+        requests: impl IntoIterator<Item = Request<'p, P, PAGES>>,
+        mut tickets: impl FnMut(Ticket),
+    ) -> Result<(), Rejected<'p, P, PAGES>> {
+        let parts = self.parts();
+        let mut requests = requests.into_iter();
+        let queue = match self.link.usable() {
+            Ok(queue) => queue,
+            Err(error) => return requests.next().map_or(Ok(()), |request| Err(Rejected { request, error })),
+        };
+        let mut batch = queue.batch();
+        let mut rejected = Ok(());
+        for mut request in requests {
+            match parts.stage(&mut batch, &mut self.slots, &mut request) {
+                Ok(ticket) => tickets(ticket),
+                Err(error) => {
+                    rejected = Err(Rejected { request, error });
+                    break;
+                }
+            }
+        }
+        let count = batch.len();
+        let notify = batch.commit();
+        self.published(count, notify);
+        rejected
+    }
+
+    fn published(&mut self, count: usize, notify: Notify) {
+        self.outstanding += count;
+        self.link.published(count, notify);
+    }
+
+    const fn parts(&self) -> Parts {
+        Parts {
+            geometry: self.geometry,
+            features: self.features,
+            max_segments: self.max_segments,
+            max_transfer: self.link.sealed().max_transfer,
+            grant: *self.link.grant(),
+        }
+    }
+
+    /// Hands on up to `budget` completions that are there; says how many. Never waits.
+    ///
+    /// # Errors
+    /// If the host broke the protocol; everything in flight stays quarantined.
+    pub fn poll(
+        &mut self,
+        budget: u32,
+        mut on_completed: impl FnMut(Completed<'p, P, PAGES>),
+    ) -> Result<u32, RequestError> {
+        let mut count = 0;
+        while count < budget
+            && let Some(completed) = self.take()?
+        {
+            on_completed(completed);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// For an interrupt handler or its bottom half: [`Block::poll`], then asks for the next interrupt.
+    ///
+    /// # Errors
+    /// As for `poll`.
+    pub fn handle_interrupt(
+        &mut self,
+        budget: u32,
+        on_completed: impl FnMut(Completed<'p, P, PAGES>),
+    ) -> Result<Progress, RequestError> {
+        let completed = self.poll(budget, on_completed)?;
+        Ok(Progress { completed, more: self.link.park() == Park::Ready })
+    }
+
+    /// Sleeps until a completion is there or the deadline passes, and hands it on.
+    ///
+    /// # Errors
+    /// [`RequestError::TimedOut`]; nothing is abandoned. A fault as in `poll`.
+    pub fn wait(&mut self, deadline: u64) -> Result<Completed<'p, P, PAGES>, RequestError> {
+        loop {
+            let ended = self.link.next(deadline)?;
+            if let Some(completed) = self.finish(ended.id, ended.result)? {
+                return Ok(completed);
+            }
+        }
+    }
+
+    /// Requests whose completion has not been handed on, those in quarantine not counted.
+    #[must_use]
+    pub const fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// The next completion that is there; those of abandoned requests are dealt with on the way.
+    pub(super) fn take(&mut self) -> Result<Option<Completed<'p, P, PAGES>>, RequestError> {
+        // A completion leaves the ring at each turn, and only those in flight can come.
+        while let Some(ended) = self.link.take()? {
+            if let Some(completed) = self.finish(ended.id, ended.result)? {
+                return Ok(Some(completed));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A completion left the ring: its buffer is the guest's again. `None` if nobody waits for it.
+    pub(super) fn finish(
+        &mut self,
+        id: u16,
+        result: CompletionResult,
+    ) -> Result<Option<Completed<'p, P, PAGES>>, RequestError> {
+        let slot = self.slots.get_mut(usize::from(id)).and_then(Option::take);
+        // The ring vouches that the id was in flight.
+        let Some(Slot { op, length, buffer, abandoned }) = slot else { return Ok(None) };
+        if let Some(buffer) = &buffer {
+            buffer.hand_back();
+        }
+        if abandoned {
+            self.link.counters.quarantined = self.link.counters.quarantined.saturating_sub(1);
+            // Freed here, if the blocking calls have no use for it.
+            self.bounce = self.bounce.take().or(buffer);
+            return Ok(None);
+        }
+        self.outstanding = self.outstanding.saturating_sub(1);
+        Ok(Some(Completed { id, buffer, result: judge(op, length, result) }))
+    }
+
+    /// Nobody waits for the request any more; its buffer stays in quarantine.
+    pub(super) fn give_up(&mut self, ticket: &Ticket) {
+        if let Some(Some(slot)) = self.slots.get_mut(usize::from(ticket.id())) {
+            slot.abandoned = true;
+            self.outstanding = self.outstanding.saturating_sub(1);
+            self.link.counters.quarantined += 1;
+        }
+    }
+}
+
+/// What staging needs of the driver beside its queue and its slots.
+struct Parts {
+    geometry: super::Geometry,
+    features: BlockFeatures,
+    max_segments: u32,
+    max_transfer: u32,
+    grant: Grant,
+}
+
+impl Parts {
+    /// Judges a request, reserves its slot and takes its buffer. On an error the request keeps it.
+    fn stage<'p, P: Platform, const N: usize, const PAGES: usize>(
+        &self,
+        batch: &mut Batch<'_, SharedPages, N>,
+        slots: &mut [Option<Slot<'p, P, PAGES>>; N],
+        request: &mut Request<'p, P, PAGES>,
+    ) -> Result<Ticket, RequestError> {
+        self.check(request)?;
+        let described = self.describe(request)?;
+        let fua = if request.fua { RequestFlags::FUA } else { RequestFlags::empty() };
+        let words = [request.position, described.word2, described.word3];
+        let ticket = batch.reserve(request.op.0, described.flags() | fua, described.aux, words)?;
+        // The ring's ids are below the depth, which is at most `N`, and only free ones are reserved.
+        if let Some(slot) = slots.get_mut(usize::from(ticket.id())) {
+            let buffer = request.buffer.take();
+            *slot = Some(Slot { op: request.op, length: request.length, buffer, abandoned: false });
+        }
+        Ok(ticket)
+    }
+
+    fn check<P: Platform, const PAGES: usize>(&self, request: &Request<'_, P, PAGES>) -> Result<(), RequestError> {
+        let (needs, writes, limit) = match request.op {
+            BlockOp::READ => (BlockFeatures::empty(), false, self.max_transfer.into()),
+            BlockOp::WRITE if request.fua => (BlockFeatures::FLUSH, true, self.max_transfer.into()),
+            BlockOp::WRITE => (BlockFeatures::empty(), true, self.max_transfer.into()),
+            BlockOp::DISCARD => (BlockFeatures::DISCARD, true, self.geometry.max_discard),
+            BlockOp::WRITE_ZEROES => (BlockFeatures::WRITE_ZEROES, true, self.geometry.max_discard),
+            BlockOp::FLUSH => (BlockFeatures::FLUSH, false, 0),
+            _ => (BlockFeatures::empty(), false, request.length),
+        };
+        if !self.features.contains(needs) {
+            return Err(RequestError::Unsupported);
+        }
+        if writes && self.geometry.read_only {
+            return Err(Misuse::ReadOnly.into());
+        }
+        if request.length > limit {
+            return Err(Misuse::BufferLength { limit }.into());
+        }
+        if matches!(request.op, BlockOp::FLUSH | BlockOp::GET_ID) {
+            return Ok(());
+        }
+        Ok(self.geometry.check_run(request.position, request.length)?)
+    }
+
+    fn describe<P: Platform, const PAGES: usize>(
+        &self,
+        request: &Request<'_, P, PAGES>,
+    ) -> Result<Described, RequestError> {
+        match &request.buffer {
+            Some(buffer) => {
+                let length = u32::try_from(request.length).map_err(|_| Misuse::BufferLength { limit: 0 })?;
+                buffer.describe(&self.grant, length, self.max_segments)
+            }
+            None => Ok(Described { word3: request.length, ..Described::default() }),
+        }
+    }
+}
+
+/// What a completion means for a request.
+fn judge(op: BlockOp, length: u64, result: CompletionResult) -> Result<u32, RequestError> {
+    let (status, detail) = (result.status(), result.detail());
+    match status {
+        Status::OK if op == BlockOp::GET_ID && u64::from(detail) > length.min(SERIAL_BYTES as u64) => {
+            let asked = SERIAL_BYTES as u32;
+            Err(HostFault::Length { asked, claimed: detail }.into())
+        }
+        Status::OK => Ok(detail),
+        Status::ABORTED => Err(RequestError::Disconnected),
+        _ => Err(RequestError::Io { status, detail }),
+    }
+}

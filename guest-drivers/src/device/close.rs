@@ -1,0 +1,63 @@
+//! Closing a device, and following what the bus says about it.
+//!
+//! *Invariants.* Ring pages are freed only after the host confirmed that the queue is drained and detached.
+
+use super::{Link, Sealed};
+use crate::bus::{Bus, message};
+use crate::error::BusError;
+use crate::platform::Platform;
+use pvkit_abi::bus::{DeviceState, Kind};
+
+impl<P: Platform, const N: usize> Link<'_, P, N> {
+    /// Follows the bus's table. Answers the device's newest configuration if it changed.
+    pub(crate) fn refresh(&mut self, bus: &Bus<'_, P>) -> Option<[u8; pvkit_abi::bus::CONFIG_BYTES]> {
+        let Some(device) = bus.device(self.sealed.device) else {
+            self.state = DeviceState::ABSENT;
+            return None;
+        };
+        // A newer epoch ends this queue, whatever the state.
+        if device.epoch > self.sealed.epoch || device.state == DeviceState::DISCONNECTED {
+            self.state = DeviceState::DISCONNECTED;
+        }
+        if device.revision == self.revision {
+            return None;
+        }
+        self.revision = device.revision;
+        Some(device.offer.config)
+    }
+
+    /// Has the host drain and detach the queue; the grant ends with it. After `Ok` nothing that was in flight can be
+    /// written any more, and the ring pages are free.
+    ///
+    /// # Errors
+    /// What the host refused or did not answer in time: everything stays with the host.
+    pub(crate) fn close(&mut self, bus: &mut Bus<'_, P>, deadline: u64) -> Result<(), BusError> {
+        if self.state == DeviceState::CLOSING {
+            return Ok(());
+        }
+        close_device(bus, &self.sealed, deadline)?;
+        self.state = DeviceState::CLOSING;
+        self.rings.free(self.platform);
+        bus.close_port(self.port)
+    }
+
+    /// Whether the host confirmed that it has no more business with the queue's memory.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state == DeviceState::CLOSING
+    }
+}
+
+/// Closes a device, whether it opened all the way or not. It is then offered again, under a new epoch.
+pub(super) fn close_device<P: Platform>(bus: &mut Bus<'_, P>, sealed: &Sealed, deadline: u64) -> Result<(), BusError> {
+    let [closed] = bus.request(&[message(Kind::CLOSE, sealed.device, sealed.epoch, &[])], deadline)?;
+    let reply = closed.map_err(BusError::Refused)?;
+    bus.note(sealed.device, reply.epoch, DeviceState::OFFERED);
+    Ok(())
+}
+
+impl<P: Platform, const N: usize> Drop for Link<'_, P, N> {
+    fn drop(&mut self) {
+        // Pages have no destructor: what `close` did not free is leaked here.
+        self.platform.note_leak(self.rings.len());
+    }
+}

@@ -1,0 +1,170 @@
+//! What every driver has in common: one open queue of one device, with its doorbell, its port and its grant.
+//!
+//! *Owners.* The ring pages belong to the link until the host confirmed that the queue is closed.
+//!
+//! *Waiting.* [`Link::next`] spins adaptively, then arms the ring's event word, looks once more, and only then sleeps.
+
+mod close;
+mod grant;
+mod open;
+
+pub use grant::GrantPolicy;
+pub(crate) use grant::Grant;
+pub(crate) use open::Wanted;
+
+use crate::error::{HostFault, RequestError};
+use crate::page_list::PageList;
+use crate::platform::{Doorbell, Platform};
+use pvkit_abi::bus::{Class, DeviceState, DoorbellKind};
+use pvkit_abi::ring::{COMPLETION_BYTES, MAX_AREA_PAGES, MAX_DEPTH, area_pages};
+use pvkit_abi::version::Version;
+use pvkit_ring::{AdaptiveSpin, Completed, Frontend, Notify, Park};
+use pvkit_shared_memory::SharedPages;
+
+/// Most pages of both areas of a queue.
+const RING_PAGES: usize = MAX_AREA_PAGES + area_pages(MAX_DEPTH, COMPLETION_BYTES);
+
+/// What was agreed for a device's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// Number on the bus.
+    pub device: u32,
+    /// Kind.
+    pub class: Class,
+    /// Protocol version.
+    pub version: Version,
+    /// Features, by class.
+    pub features: u64,
+    /// Slots of the queue.
+    pub depth: u32,
+    /// Most entries of an indirect list.
+    pub max_segments: u32,
+    /// Most bytes of one request.
+    pub max_transfer: u32,
+    /// Epoch of the queue.
+    pub epoch: u64,
+}
+
+/// What a queue did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounters {
+    /// Requests published.
+    pub requests: u64,
+    /// Completions taken.
+    pub completions: u64,
+    /// Doorbells rung.
+    pub doorbells: u64,
+    /// Sleeps.
+    pub waits: u64,
+    /// Sleeps that ended by their deadline although work was visible: a lost wake-up each.
+    pub lost_wakeups: u64,
+    /// Buffers that stay with the driver because the host may still write to them.
+    pub quarantined: u64,
+}
+
+/// One open queue.
+#[derive(Debug)]
+pub(crate) struct Link<'p, P: Platform, const N: usize> {
+    platform: &'p P,
+    queue: Frontend<SharedPages, N>,
+    rings: PageList<RING_PAGES>,
+    doorbell: Doorbell,
+    port: u32,
+    grant: Grant,
+    sealed: Sealed,
+    state: DeviceState,
+    revision: u32,
+    spin: AdaptiveSpin,
+    pub(crate) counters: QueueCounters,
+}
+
+impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
+    pub(crate) const fn platform(&self) -> &'p P {
+        self.platform
+    }
+
+    pub(crate) const fn sealed(&self) -> &Sealed {
+        &self.sealed
+    }
+
+    pub(crate) const fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    pub(crate) const fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// The queue, if requests may be put into it.
+    ///
+    /// # Errors
+    /// A queue that a fault latched, or whose backend is gone.
+    pub(crate) fn usable(&mut self) -> Result<&mut Frontend<SharedPages, N>, RequestError> {
+        if self.queue.is_latched() {
+            return Err(pvkit_ring::PeerFault::Latched.into());
+        }
+        if self.state == DeviceState::CONNECTED { Ok(&mut self.queue) } else { Err(RequestError::Disconnected) }
+    }
+
+    /// After a commit of `count` requests.
+    pub(crate) fn published(&mut self, count: usize, notify: Notify) {
+        self.counters.requests += count as u64;
+        if notify.is_needed() && self.doorbell.kind != DoorbellKind::NONE {
+            self.counters.doorbells += 1;
+            self.platform.doorbell(self.doorbell);
+        }
+    }
+
+    /// The next completion that is there already.
+    ///
+    /// # Errors
+    /// If the host broke the ring protocol: the queue is latched.
+    pub(crate) fn take(&mut self) -> Result<Option<Completed>, HostFault> {
+        let taken = self.queue.take().map_err(HostFault::Ring)?;
+        self.counters.completions += u64::from(taken.is_some());
+        Ok(taken)
+    }
+
+    /// About to return to a caller that will sleep: arms the event word.
+    pub(crate) fn park(&mut self) -> Park {
+        self.queue.park()
+    }
+
+    /// The next completion, waited for.
+    ///
+    /// # Errors
+    /// [`RequestError::TimedOut`], or a fault as in `take`.
+    pub(crate) fn next(&mut self, deadline: u64) -> Result<Completed, RequestError> {
+        let mut slept = false;
+        loop {
+            // The clock is read before the look: what came in time is found.
+            let late = self.platform.now() >= deadline;
+            if let Some(completed) = self.look(late)? {
+                self.counters.lost_wakeups += u64::from(late && slept);
+                return Ok(completed);
+            }
+            if late {
+                return Err(RequestError::TimedOut);
+            }
+            if self.queue.park() == Park::Armed {
+                slept = true;
+                self.counters.waits += 1;
+                self.platform.wait(deadline);
+            }
+        }
+    }
+
+    fn look(&mut self, once: bool) -> Result<Option<Completed>, HostFault> {
+        let queue = &mut self.queue;
+        let mut found = queue.take();
+        if !once && matches!(found, Ok(None)) {
+            self.spin.run(|| {
+                found = queue.take();
+                !matches!(found, Ok(None))
+            });
+        }
+        let taken = found.map_err(HostFault::Ring)?;
+        self.counters.completions += u64::from(taken.is_some());
+        Ok(taken)
+    }
+}

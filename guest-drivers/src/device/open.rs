@@ -1,0 +1,240 @@
+//! Opening a device: `ACCEPT`, then `GRANT_SHARE` and `OPEN_QUEUE` with one kick.
+//!
+//! *Who checks.* Every number of the offer that is used later is judged here, once, before anything is sent.
+
+use super::{Grant, GrantPolicy, Link, QueueCounters, RING_PAGES, Sealed, grant};
+use crate::bus::{Bus, Device, message};
+use crate::error::{BusError, HostFault, Misuse};
+use crate::page_list::PageList;
+use crate::platform::{Doorbell, Extent, Platform};
+use pvkit_abi::PAGE_SIZE;
+use pvkit_abi::bus::{Accept, Class, DeviceState, DoorbellKind, Kind, OpenQueue, Reply, ShareGrant};
+use pvkit_abi::discovery::{DOORBELL_PORT_BASE, MAX_DOORBELLS};
+use pvkit_abi::grant::{Access, GrantRef, MAX_GRANTS};
+use pvkit_abi::ring::{COMPLETION_BYTES, MAX_DEPTH, MIN_DEPTH, REQUEST_BYTES, area_pages};
+use pvkit_abi::version::{CURRENT, Version};
+use pvkit_ring::{AdaptiveSpin, Frontend, RingSize};
+use zerocopy::IntoBytes;
+
+/// What a driver asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) class: Class,
+    /// Feature bits that the driver knows.
+    pub(crate) known: u64,
+    /// Slots; rounded down to what is possible.
+    pub(crate) depth: u32,
+    pub(crate) policy: GrantPolicy,
+    pub(crate) deadline: u64,
+}
+
+impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
+    /// Takes the device, shares memory with its backend, and connects one queue.
+    ///
+    /// # Errors
+    /// An offer or a reply that cannot be true is a [`HostFault`]. If the host may have kept the ring pages, they are
+    /// leaked and counted.
+    pub(crate) fn open(bus: &mut Bus<'p, P>, device: u32, wanted: &Wanted) -> Result<Self, BusError> {
+        let platform = bus.platform();
+        let offered = *bus.device(device).ok_or(Misuse::NoSuchDevice(device))?;
+        let (size, mut sealed) = choose::<N>(&offered, wanted)?;
+        sealed.epoch = accept(bus, &sealed, wanted.deadline)?;
+        let mut rings = PageList::new();
+        match Self::connect(bus, wanted, size, sealed, &mut rings) {
+            Ok((queue, port, grant, opened)) => Ok(Self {
+                platform,
+                queue,
+                rings,
+                doorbell: opened,
+                port,
+                grant,
+                sealed,
+                state: DeviceState::CONNECTED,
+                revision: offered.revision,
+                spin: AdaptiveSpin::new(platform.spin_limit()),
+                counters: QueueCounters::default(),
+            }),
+            Err(Failed { error, pages_are_ours }) => {
+                if pages_are_ours || super::close::close_device(bus, &sealed, wanted.deadline).is_ok() {
+                    rings.free(platform);
+                }
+                platform.note_leak(rings.len());
+                Err(error)
+            }
+        }
+    }
+
+    fn connect(
+        bus: &mut Bus<'p, P>,
+        wanted: &Wanted,
+        size: RingSize,
+        sealed: Sealed,
+        rings: &mut PageList<RING_PAGES>,
+    ) -> Result<(Frontend<pvkit_shared_memory::SharedPages, N>, u32, Grant, Doorbell), Failed> {
+        let platform = bus.platform();
+        let request_pages = area_pages(size.depth(), REQUEST_BYTES);
+        let completion_pages = area_pages(size.depth(), COMPLETION_BYTES);
+        rings.fill(request_pages + completion_pages, || platform.allocate()).map_err(Failed::ours)?;
+        let own = rings.area(0, request_pages).map_err(Failed::ours)?;
+        let peer = rings.area(request_pages, completion_pages).map_err(Failed::ours)?;
+        let queue = Frontend::new(own, peer, size, sealed.epoch).map_err(Failed::ours)?;
+        let list = platform.allocate().map_err(Failed::ours)?;
+        for (i, page) in rings.iter().enumerate() {
+            let _ = list.bytes.write(i * 8, page.address.as_bytes());
+        }
+        let port = bus.allocate_port().map_err(Failed::ours);
+        let extent = grant::extent(platform, wanted.policy);
+        let opened = port.and_then(|port| {
+            let (grant, reply) = share_and_open(bus, wanted, &sealed, size, extent, port, list.address)?;
+            Ok((port, grant, reply))
+        });
+        // The host reads the list only during the call.
+        platform.free(list);
+        let (port, grant, reply) = opened?;
+        let doorbell = check_doorbell(&reply).map_err(Failed::theirs)?;
+        if reply.epoch != sealed.epoch || queue.peer_epoch() != sealed.epoch {
+            return Err(Failed::theirs(HostFault::Reply { field: "queue epoch", value: reply.epoch }));
+        }
+        Ok((queue, port, grant, doorbell))
+    }
+}
+
+/// An open that failed, and whether the host has let go of the ring pages for certain.
+struct Failed {
+    error: BusError,
+    pages_are_ours: bool,
+}
+
+impl Failed {
+    fn ours(error: impl Into<BusError>) -> Self {
+        Self { error: error.into(), pages_are_ours: true }
+    }
+
+    fn theirs(error: impl Into<BusError>) -> Self {
+        Self { error: error.into(), pages_are_ours: false }
+    }
+}
+
+/// Judges the offer and chooses from it.
+fn choose<const N: usize>(offered: &Device, wanted: &Wanted) -> Result<(RingSize, Sealed), BusError> {
+    let offer = &offered.offer;
+    if offer.class != wanted.class {
+        return Err(Misuse::WrongClass(offer.class).into());
+    }
+    if offered.state != DeviceState::OFFERED {
+        return Err(Misuse::NotOffered(offered.id).into());
+    }
+    let version = choose_version(offer.newest, offer.minor_oldest)?;
+    let unknown = offer.required & !wanted.known;
+    if unknown != 0 {
+        return Err(BusError::Unsupported { what: "required features", value: unknown });
+    }
+    let wrong = |field, value: u32| HostFault::Offer { field, value: value.into() };
+    if offer.required & !offer.features != 0 {
+        return Err(HostFault::Offer { field: "required features", value: offer.required }.into());
+    }
+    if offer.max_queues == 0 {
+        return Err(wrong("max_queues", 0).into());
+    }
+    if !(MIN_DEPTH..=MAX_DEPTH).contains(&offer.max_depth) {
+        return Err(wrong("max_depth", offer.max_depth).into());
+    }
+    if offer.max_transfer == 0 {
+        return Err(wrong("max_transfer", 0).into());
+    }
+    if !offer.alignment.is_power_of_two() {
+        return Err(wrong("alignment", offer.alignment).into());
+    }
+    if offer.alignment > PAGE_SIZE as u32 {
+        return Err(BusError::Unsupported { what: "alignment above a page", value: offer.alignment.into() });
+    }
+    let most = wanted.depth.min(offer.max_depth).min(u32::try_from(N).unwrap_or(u32::MAX)).max(1);
+    let depth = 1u32 << most.ilog2();
+    let size = RingSize::new(depth).ok_or(Misuse::Ring(pvkit_ring::Misuse::DepthTooLarge))?;
+    let sealed = Sealed {
+        device: offered.id,
+        class: offer.class,
+        version,
+        features: offer.features & wanted.known,
+        depth,
+        max_segments: offer.max_segments,
+        max_transfer: offer.max_transfer,
+        epoch: offered.epoch,
+    };
+    Ok((size, sealed))
+}
+
+fn choose_version(newest: Version, minor_oldest: u16) -> Result<Version, BusError> {
+    if newest.major != CURRENT.major || minor_oldest > CURRENT.minor || minor_oldest > newest.minor {
+        let value = u64::from(newest.major) << 32 | u64::from(minor_oldest) << 16 | u64::from(newest.minor);
+        return Err(BusError::Unsupported { what: "protocol version", value });
+    }
+    Ok(Version { major: newest.major, minor: newest.minor.min(CURRENT.minor) })
+}
+
+/// Seals version and features; answers the epoch now in force.
+fn accept<P: Platform>(bus: &mut Bus<'_, P>, sealed: &Sealed, deadline: u64) -> Result<u64, BusError> {
+    let body = Accept { version: sealed.version, queues: 1, reserved: 0, features: sealed.features };
+    let asked = message(Kind::ACCEPT, sealed.device, sealed.epoch, body.as_bytes());
+    let [answer] = bus.request(&[asked], deadline)?;
+    let reply = answer.map_err(BusError::Refused)?;
+    if reply.epoch < sealed.epoch {
+        return Err(HostFault::Reply { field: "epoch", value: reply.epoch }.into());
+    }
+    bus.note(sealed.device, reply.epoch, DeviceState::ACCEPTED);
+    Ok(reply.epoch)
+}
+
+fn share_and_open<P: Platform>(
+    bus: &mut Bus<'_, P>,
+    wanted: &Wanted,
+    sealed: &Sealed,
+    size: RingSize,
+    extent: Extent,
+    port: u32,
+    page_list: u64,
+) -> Result<(Grant, Reply), Failed> {
+    let access = (Access::READ | Access::WRITE).bits();
+    let share = ShareGrant { base: extent.base, length: extent.length, access, reserved: 0 };
+    let open = OpenQueue {
+        queue: 0,
+        completion_bytes: COMPLETION_BYTES as u16,
+        depth: size.depth(),
+        event_port: port,
+        reserved: 0,
+        page_list,
+    };
+    let both = [
+        message(Kind::GRANT_SHARE, sealed.device, sealed.epoch, share.as_bytes()),
+        message(Kind::OPEN_QUEUE, sealed.device, sealed.epoch, open.as_bytes()),
+    ];
+    let [shared, opened] = bus.request(&both, wanted.deadline).map_err(Failed::theirs)?;
+    let reply = opened.map_err(|error| Failed::theirs(BusError::Refused(error)))?;
+    let shared = shared.map_err(|error| Failed::theirs(BusError::Refused(error)))?;
+    let [value, ..] = shared.values;
+    let name = u32::try_from(value).map(GrantRef).unwrap_or(GrantRef::NONE);
+    if name.generation() == 0 || usize::from(name.index()) >= MAX_GRANTS {
+        return Err(Failed::theirs(HostFault::Reply { field: "grant", value }));
+    }
+    Ok((Grant { name, extent }, reply))
+}
+
+/// A doorbell that is of a known kind and, for a port, inside the doorbell range: the host must not make the guest
+/// write to a port of another purpose.
+fn check_doorbell(reply: &Reply) -> Result<Doorbell, HostFault> {
+    let [kind, address, ..] = reply.values;
+    let wrong = |field, value| HostFault::Reply { field, value };
+    let kind = DoorbellKind(u32::try_from(kind).map_err(|_| wrong("doorbell kind", kind))?);
+    match kind {
+        DoorbellKind::PORT => {
+            let first = u64::from(DOORBELL_PORT_BASE);
+            let last = first + 4 * (u64::from(MAX_DOORBELLS) - 1);
+            if !(first..=last).contains(&address) {
+                return Err(wrong("doorbell port", address));
+            }
+        }
+        DoorbellKind::NONE | DoorbellKind::MEMORY | DoorbellKind::TOKEN => {}
+        _ => return Err(wrong("doorbell kind", kind.0.into())),
+    }
+    Ok(Doorbell { kind, address })
+}
