@@ -38,9 +38,12 @@ pub enum Outcome {
     },
 }
 
-/// Something for the machine to do, in order, before the guest goes on.
+/// Something for the machine to do before the vCPU that called goes on.
 ///
-/// An effect with a [`Token`] wants exactly one [`Domain::finish`](crate::Domain::finish); it may come later.
+/// *Order.* The effects of one domain are carried out in the order in which the core gave them, across calls and vCPUs:
+/// a `CloseDevice` that overtook an `OpenQueue` would leave a queue attached that the core no longer knows.
+///
+/// *Answers.* An effect with a [`Token`] wants exactly one [`Domain::finish`](crate::Domain::finish); it may come later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Set the port's pending bit in the vCPU's area, then wake or kick the vCPU.

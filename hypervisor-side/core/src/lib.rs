@@ -15,14 +15,36 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
-    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
 )]
 
+mod backlog;
+mod bus;
 mod config;
+mod context;
 mod counters;
+mod device;
 mod domain;
 mod effect;
+mod epoch;
+mod events;
+mod grants;
+mod hypercalls;
+mod inspect;
+mod lifecycle;
+mod link;
 mod memory;
+mod messages;
+mod negotiation;
+mod params;
+mod pending;
+mod requests;
 mod sealed;
 
 pub use config::{DeviceConfig, DomainConfig};
