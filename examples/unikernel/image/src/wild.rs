@@ -1,0 +1,66 @@
+//! A hostile guest on one vCPU: every call number and argument that must be refused, strings to the hypercall port,
+//! ports and addresses where nothing is. It must live to tell, and the host must not notice more than counters.
+#![allow(unsafe_code, reason = "guest arch: instructions that only a hostile guest executes")]
+
+use crate::arch::{BootMemory, call};
+use crate::print;
+use pvkit_abi::discovery::HYPERCALL_PORT;
+use pvkit_abi::hypercall::Call;
+
+/// Calls with random numbers and arguments.
+const CALLS: u32 = 3000;
+
+pub fn run(memory: &BootMemory) -> Result<(), &'static str> {
+    strings(memory)?;
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = || {
+        // xorshift64 (Marsaglia 2003): reproducible, so that a failure can be had again.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let interesting = [0, 1, 4095, 0x20_0000, memory.ram.as_ptr() as u64, 1 << 46, u64::MAX, u64::MAX - 4095];
+    for _ in 0..CALLS {
+        let mut argument = || {
+            let pick = random();
+            *interesting.get((pick % 16) as usize).unwrap_or(&random())
+        };
+        let arguments = [argument(), argument(), argument()];
+        let number = (random() % 0x1000) as u32;
+        if does_not_return(Call(number)) {
+            continue;
+        }
+        call(Call(number), arguments);
+    }
+    print("tiny: the host stood it\n");
+    Ok(())
+}
+
+/// Calls that would end the guest, or put it to sleep for long.
+fn does_not_return(call: Call) -> bool {
+    let group = [0x4, 0x8];
+    group.contains(&(call.0 >> 8)) || call == Call::EVENT_UPCALL_RETURN || call == Call::EVENT_SET_UPCALL
+}
+
+/// `outsd` to the hypercall port: memory that looks like a call number, but EAX is another. Must not be a hypercall.
+fn strings(memory: &BootMemory) -> Result<(), &'static str> {
+    let words = [Call::SCHED_SHUTDOWN.0; 8];
+    // SAFETY: reads eight words of a live array; the port traps to the host.
+    unsafe {
+        core::arch::asm!(
+            "rep outsd",
+            in("dx") HYPERCALL_PORT,
+            inout("rsi") words.as_ptr() => _,
+            inout("rcx") words.len() => _,
+            in("rax") 0x1234_5678_u64,
+            options(nostack, preserves_flags),
+        );
+    }
+    // SAFETY: narrow writes to the hypercall port are not hypercalls; they change nothing.
+    unsafe {
+        core::arch::asm!("out dx, ax", "out dx, al", in("dx") HYPERCALL_PORT, in("rax") u64::from(Call::SCHED_SHUTDOWN.0),
+            options(nostack, preserves_flags));
+    }
+    if memory.info.port == u32::from(HYPERCALL_PORT) { Ok(()) } else { Err("the host uses another port") }
+}
