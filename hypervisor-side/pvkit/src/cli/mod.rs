@@ -1,0 +1,206 @@
+//! The command line: words as in cloud-hypervisor and kvmtool. Parsing only; nothing is opened here.
+
+mod console;
+mod disk;
+mod size;
+mod version;
+
+pub use console::ConsoleOption;
+pub use disk::{Cache, DiskFormat, DiskOption};
+pub use size::Size;
+pub use version::long_version;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What stands below every help text.
+const AFTER_HELP: &str = "\
+Exit status:
+  the guest's own; 101 when it crashes; 128 + n when signal n ended pvkit;
+  2 for a mistake on the command line or in a file it names; 1 when the run fails
+
+Examples:
+  pvkit demo
+  pvkit run --kernel guest.elf --memory 512M --disk path=disk.img,readonly=on --disk log.img";
+
+/// The keys of the console, shown by `pvkit run --help` and by Ctrl-a h.
+pub const CONSOLE_KEYS: &str = "\
+Ctrl-a x  leaves pvkit         Ctrl-a Ctrl-a  sends Ctrl-a to the guest
+Ctrl-a h  shows these keys     Ctrl-a c       sends Ctrl-c to the guest (Ctrl-c itself leaves pvkit)";
+
+/// Paravirtual guests on KVM: hypercalls, rings, block and console devices.
+#[derive(Debug, Parser)]
+#[command(name = "pvkit", version, long_version = long_version(), after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do; nothing: print the help.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot a guest image.
+    Run(RunOptions),
+    /// The main job: build the demo guest, read a disk of documents, survive being killed; verify everything.
+    Demo(DemoOptions),
+    /// Write the demo's document disk to a file.
+    #[command(hide = true)]
+    DocumentDisk(DocumentDiskOptions),
+    /// Run a program that must not outlive this process's parent.
+    #[command(hide = true)]
+    Guard(GuardOptions),
+}
+
+/// Which machine carries out the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MachineChoice {
+    /// A virtual machine on /dev/kvm.
+    Kvm,
+    /// The demo application as a thread of this process; no KVM needed.
+    InProcess,
+}
+
+/// How counters are shown at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatsFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// `pvkit run`.
+#[derive(Args, Debug)]
+#[command(after_help = CONSOLE_KEYS)]
+pub struct RunOptions {
+    /// ELF image of the guest, with a pvkit note
+    #[arg(long, value_name = "IMAGE")]
+    pub kernel: Option<PathBuf>,
+    /// Command line handed to the guest
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub cmdline: String,
+    /// Virtual CPUs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cpus: u32,
+    /// Memory of the guest, with K, M, G or T
+    #[arg(long, value_name = "SIZE", default_value = "256M", allow_hyphen_values = true)]
+    pub memory: Size,
+    /// A disk: a path, or path=FILE,format=raw|null|ram,readonly=on|off,cache=writeback|volatile,size=SIZE,
+    /// block_size=512|4096,serial=TEXT; may be given several times
+    #[arg(long = "disk", value_name = "DISK")]
+    pub disks: Vec<DiskOption>,
+    /// The console: stdio, null or file=PATH
+    #[arg(long, value_name = "CONSOLE", default_value = "stdio")]
+    pub console: ConsoleOption,
+    /// Privilege level of the guest [default: 3 if the image allows it, else 0]
+    #[arg(long, value_name = "0|3", value_parser = parse_cpl)]
+    pub cpl: Option<u8>,
+    /// Which machine runs the guest
+    #[arg(long, value_enum, default_value_t = MachineChoice::Kvm)]
+    pub machine: MachineChoice,
+    /// Print counters to standard error at the end
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub stats: Option<StatsFormat>,
+    /// Where the counters go instead
+    #[arg(long, hide = true, value_name = "PATH")]
+    pub stats_file: Option<PathBuf>,
+    /// Break the backend on purpose, to see tests fail
+    #[arg(long, hide = true)]
+    pub mutant: Option<Mutant>,
+    /// End when the process with this id, which started us, ends
+    #[arg(long, hide = true, value_name = "PID")]
+    pub die_with: Option<i32>,
+}
+
+/// A fault put in on purpose, to show that the demo notices it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mutant {
+    /// The guest acknowledges records without having flushed.
+    GuestNoflush,
+    /// The backend answers a flush without doing it.
+    BackendNoflush,
+}
+
+/// `pvkit demo`.
+#[derive(Args, Debug, Default)]
+pub struct DemoOptions {
+    /// Which machine runs the guest [default: kvm where usable, else in-process]
+    #[arg(long, value_enum)]
+    pub machine: Option<MachineChoice>,
+    /// Privilege level of the guest [default: 3]
+    #[arg(long, value_name = "0|3", value_parser = parse_cpl)]
+    pub cpl: Option<u8>,
+    /// Chooses the moments at which the guest is killed [default: random, printed]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Do not try to install a missing compiler target
+    #[arg(long)]
+    pub offline: bool,
+    /// Keep the log disk's image, in the demo's folder
+    #[arg(long)]
+    pub keep: bool,
+    /// Use this image instead of building one
+    #[arg(long, value_name = "IMAGE")]
+    pub kernel: Option<PathBuf>,
+    /// Take the ready-made document disk even where mke2fs is installed
+    #[arg(long)]
+    pub ready_made: bool,
+    /// Break something on purpose; the demo must then fail
+    #[arg(long, hide = true)]
+    pub mutant: Option<Mutant>,
+}
+
+/// `pvkit document-disk`, for tests and for making the ready-made disk.
+#[derive(Args, Debug)]
+pub struct DocumentDiskOptions {
+    /// The image
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Most bytes of documents
+    #[arg(long, default_value = "4M")]
+    pub limit: Size,
+    /// Also write FILE.zlib, packed, and FILE.sha256, what is on it
+    #[arg(long)]
+    pub pack: bool,
+}
+
+/// `pvkit guard`, internal.
+#[derive(Args, Debug)]
+pub struct GuardOptions {
+    /// Process that started us
+    #[arg(long)]
+    pub die_with: i32,
+    /// Program and arguments
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+fn parse_cpl(text: &str) -> Result<u8, String> {
+    match text {
+        "0" => Ok(0),
+        "3" => Ok(3),
+        _ => Err(format!("`{text}` is not a privilege level for guests; write 0 or 3")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn words_of_other_monitors_are_understood() {
+        let words = "pvkit run --kernel g --cmdline app=x --cpus 2 --memory 1G --disk a --disk path=b,readonly=on";
+        let cli = Cli::try_parse_from(words.split(' ')).unwrap();
+        let Some(Command::Run(options)) = cli.command else { panic!("not run") };
+        assert_eq!((options.cpus, options.memory, options.disks.len()), (2, Size(1 << 30), 2));
+        assert_eq!((options.cpl, options.machine, options.stats), (None, MachineChoice::Kvm, None));
+    }
+}

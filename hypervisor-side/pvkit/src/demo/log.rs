@@ -1,0 +1,175 @@
+//! Second half of the main job: the guest appends records to a log, is killed at a random moment, and boots again:
+//! every record whose acknowledgement was read before the kill must be there.
+//!
+//! The disk's cache is volatile: what the guest did not flush goes with the killed process. The host reads the image by
+//! itself too, between two lives of the guest, so that a guest which only claims to find its records is noticed.
+
+use super::leash::Leash;
+use super::log_image;
+use super::random::Random;
+use super::session::{Guest, Session, SessionError};
+use super::workshop::RunFile;
+use std::fmt;
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+/// Lives that end by a kill.
+const KILLS: u32 = 3;
+/// Records acknowledged in a life before the kill, at least and at most.
+const RECORDS: (u64, u64) = (16, 200);
+/// After that many the kill comes at any moment within this, in microseconds: between two acknowledgements as well.
+const MOMENT_US: (u64, u64) = (0, 3000);
+/// Records of the last life, which ends by itself.
+const LAST_RECORDS: u64 = 16;
+
+/// What the log came to.
+#[derive(Clone, Copy, Debug)]
+pub struct LogKept {
+    /// Records acknowledged over all lives.
+    pub acknowledged: u64,
+    /// Times the guest was killed.
+    pub kills: u32,
+}
+
+/// Why the log is not accepted.
+#[derive(Debug)]
+pub enum LogError {
+    /// The console could not be followed.
+    Session(SessionError),
+    /// The image could not be read by the host.
+    Image(io::Error),
+    /// Acknowledged records are gone: what the guest finds.
+    GuestLost { acknowledged: u64, found: u64 },
+    /// Acknowledged records are gone: what the host reads.
+    HostLost { acknowledged: u64, found: u64 },
+    /// Records are not acknowledged in order.
+    OutOfOrder { after: u64, got: u64 },
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session(_) => write!(f, "the guest did not keep its log"),
+            Self::Image(_) => write!(f, "the log's image cannot be read by the host"),
+            Self::GuestLost { acknowledged, found } => {
+                write!(f, "{acknowledged} records were acknowledged, and after the kill the guest finds {found}")
+            }
+            Self::HostLost { acknowledged, found } => {
+                write!(f, "{acknowledged} records were acknowledged, and after the kill the image holds {found}")
+            }
+            Self::OutOfOrder { after, got } => write!(f, "record {got} is acknowledged after record {after}"),
+        }
+    }
+}
+
+impl std::error::Error for LogError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Session(error) => Some(error),
+            Self::Image(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<SessionError> for LogError {
+    fn from(error: SessionError) -> Self {
+        Self::Session(error)
+    }
+}
+
+/// The log as the demo knows it: how many records must be there.
+struct Log<'a> {
+    guest: &'a Guest,
+    leash: &'a Leash,
+    image: &'a RunFile,
+    cmdline: String,
+    acknowledged: u64,
+}
+
+/// Lets the guest append, kills it, and looks; several times.
+///
+/// # Errors
+/// An acknowledged record is gone, or a guest does not do its work.
+pub fn verify(
+    guest: &Guest,
+    leash: &Leash,
+    image: &RunFile,
+    mode: &str,
+    random: &mut Random,
+) -> Result<LogKept, LogError> {
+    let cmdline = format!("app=log disk=1{mode}");
+    let mut log = Log { guest, leash, image, cmdline, acknowledged: 0 };
+    for life in 1..=KILLS {
+        let (found, added) = log.live_and_die(random)?;
+        println!("log: life {life}: found {found}, acknowledged {added} more, killed");
+        log.check_image()?;
+    }
+    let found = log.last_life()?;
+    println!("log: life {}: found {found}, acknowledged {LAST_RECORDS} more, ended by itself", KILLS + 1);
+    log.check_image()?;
+    Ok(LogKept { acknowledged: log.acknowledged, kills: KILLS })
+}
+
+impl Log<'_> {
+    fn live_and_die(&mut self, random: &mut Random) -> Result<(u64, u64), LogError> {
+        let session = Session::start(self.guest, self.leash, &self.cmdline)?;
+        let found = self.check_found(&session)?;
+        let before = found;
+        for _ in 0..random.between(RECORDS.0, RECORDS.1) {
+            let acked = session.expect("acked", |line| number(line, "acked "))?;
+            self.count(acked)?;
+        }
+        thread::sleep(Duration::from_micros(random.between(MOMENT_US.0, MOMENT_US.1)));
+        for line in session.kill()? {
+            if let Some(acked) = number(&line, "acked ") {
+                self.count(acked)?;
+            }
+        }
+        Ok((found, self.acknowledged - before))
+    }
+
+    fn last_life(&mut self) -> Result<u64, LogError> {
+        let cmdline = format!("{} count={LAST_RECORDS}", self.cmdline);
+        let session = Session::start(self.guest, self.leash, &cmdline)?;
+        let found = self.check_found(&session)?;
+        for _ in 0..LAST_RECORDS {
+            let acked = session.expect("acked", |line| number(line, "acked "))?;
+            self.count(acked)?;
+        }
+        session.finish()?;
+        Ok(found)
+    }
+
+    /// What the guest finds after boot: all that was acknowledged, perhaps a few that were under way.
+    fn check_found(&mut self, session: &Session<'_>) -> Result<u64, LogError> {
+        let found = session.expect("found", |line| number(line, "found "))?;
+        if found < self.acknowledged {
+            return Err(LogError::GuestLost { acknowledged: self.acknowledged, found });
+        }
+        // The guest goes on behind the last record that it found.
+        self.acknowledged = found;
+        Ok(found)
+    }
+
+    fn count(&mut self, acked: u64) -> Result<(), LogError> {
+        if acked != self.acknowledged + 1 {
+            return Err(LogError::OutOfOrder { after: self.acknowledged, got: acked });
+        }
+        self.acknowledged = acked;
+        Ok(())
+    }
+
+    fn check_image(&self) -> Result<(), LogError> {
+        let found = log_image::records(&self.image.file).map_err(LogError::Image)?;
+        if found < self.acknowledged {
+            return Err(LogError::HostLost { acknowledged: self.acknowledged, found });
+        }
+        Ok(())
+    }
+}
+
+fn number(line: &str, word: &str) -> Option<u64> {
+    line.strip_prefix(word)?.split_whitespace().next()?.parse().ok()
+}

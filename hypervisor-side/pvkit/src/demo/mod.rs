@@ -1,0 +1,143 @@
+//! `pvkit demo`: the main job, from the sources to a verdict.
+//!
+//! It builds the guest image and a disk of documents, then starts this same program once per life of the guest: one
+//! that reads every file, and several that append to a log and are killed. Everything a guest says is compared with
+//! what the host knows. The first and the last line say which machine it was.
+//!
+//! *Not here.* How a guest is run: that is `pvkit run`, started as any user could.
+
+mod counters;
+mod disk_image;
+mod documents;
+mod files;
+mod guest_image;
+mod leash;
+mod log;
+mod log_image;
+mod random;
+mod session;
+mod workshop;
+
+use crate::cli::{DemoOptions, DocumentDiskOptions, MachineChoice, Mutant};
+use crate::failure::Failure;
+use crate::signals;
+use leash::Leash;
+use random::Random;
+use session::Guest;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+use workshop::{RunFile, Workshop};
+
+/// Bytes of the log disk.
+const LOG_BYTES: u64 = 4 << 20;
+
+/// Runs the demo.
+///
+/// # Errors
+/// Whatever is not as it should be; the last line then says so.
+pub fn demo(options: &DemoOptions) -> Result<ExitCode, Failure> {
+    let leash = Leash::default();
+    let cut = leash.clone();
+    let caught = signals::watch(move || cut.cut()).map_err(Failure::run)?;
+    let start = Instant::now();
+    let (machine, words) = choose_machine(options);
+    println!("pvkit demo on {words}");
+    let result = main_job(options, machine, &leash);
+    match (result, caught.signal()) {
+        (_, Some(signal)) => Err(Failure::signal(signal)),
+        (Ok(verdict), None) => {
+            println!("pvkit demo passed on {words} in {:.1} s: {verdict}", start.elapsed().as_secs_f64());
+            Ok(ExitCode::SUCCESS)
+        }
+        (Err(failure), None) => Err(failure.while_doing(format!("demo FAILED on {words}"))),
+    }
+}
+
+/// The machine, and its name for people with the reason for it.
+fn choose_machine(options: &DemoOptions) -> (MachineChoice, String) {
+    match options.machine {
+        Some(MachineChoice::InProcess) => (MachineChoice::InProcess, "the in-process machine (as asked)".into()),
+        Some(MachineChoice::Kvm) => (MachineChoice::Kvm, "the KVM machine (as asked)".into()),
+        None => match pvkit_machine::probe_kvm() {
+            Ok(()) => (MachineChoice::Kvm, "the KVM machine (/dev/kvm)".into()),
+            Err(problem) => (MachineChoice::InProcess, format!("the in-process machine, without KVM ({problem})")),
+        },
+    }
+}
+
+fn main_job(options: &DemoOptions, machine: MachineChoice, leash: &Leash) -> Result<String, Failure> {
+    let workshop = Workshop::open().map_err(|error| Failure::run(error).while_doing("the target folder is no use"))?;
+    let kernel = match machine {
+        MachineChoice::Kvm => Some(kernel(options, &workshop, leash)?),
+        MachineChoice::InProcess => {
+            println!("guest image: not needed, the same application runs as a thread of this program");
+            None
+        }
+    };
+    let documents = disk_image::make(&workshop, leash, options.ready_made, disk_image::LIMIT).map_err(Failure::run)?;
+    println!("document disk: {} files, {}", documents.hashes.len(), documents.origin);
+    let log = log_disk(&workshop, options.keep)?;
+    let mut stats = workshop.unnamed(0).map_err(Failure::run)?;
+    let guest = Guest {
+        kernel,
+        cpl: options.cpl,
+        mutant: options.mutant,
+        documents: documents.image.path.clone(),
+        log: log.path.clone(),
+        stats: stats.path.clone(),
+    };
+
+    let files = files::verify(&guest, leash, &documents.hashes).map_err(Failure::run)?;
+    println!("files: {} read by the guest, {} bytes, every SHA-256 is the original's", files.files, files.bytes);
+    let counted = counters::take(&mut stats).map_err(Failure::run)?;
+    counters::show("files", &counted);
+
+    let kept = keep_log(options, &guest, leash, &log)?;
+    let counted = counters::take(&mut stats).map_err(Failure::run)?;
+    counters::show("log", &counted);
+    if options.keep {
+        println!("log disk: kept as {}", log.path.display());
+    }
+    Ok(format!("{} files verified, {} log records kept over {} kills", files.files, kept.acknowledged, kept.kills))
+}
+
+fn kernel(options: &DemoOptions, workshop: &Workshop, leash: &Leash) -> Result<PathBuf, Failure> {
+    if let Some(kernel) = &options.kernel {
+        println!("guest image: {}", kernel.display());
+        return Ok(kernel.clone());
+    }
+    let image = guest_image::build(workshop, leash, options.cpl, options.offline).map_err(Failure::run)?;
+    println!("guest image: {}, for {}", image.path.display(), image.target);
+    Ok(image.path)
+}
+
+fn log_disk(workshop: &Workshop, keep: bool) -> Result<RunFile, Failure> {
+    let made = if keep { workshop.named("log.img", LOG_BYTES) } else { workshop.unnamed(LOG_BYTES) };
+    made.map_err(|error| Failure::run(error).while_doing("the log disk cannot be made"))
+}
+
+fn keep_log(options: &DemoOptions, guest: &Guest, leash: &Leash, log: &RunFile) -> Result<log::LogKept, Failure> {
+    let seed = options.seed.unwrap_or_else(random::fresh_seed);
+    println!("log: moments of the kills chosen by --seed {seed}");
+    let mode = match options.mutant {
+        Some(Mutant::GuestNoflush) => " mode=noflush",
+        Some(Mutant::BackendNoflush) | None => "",
+    };
+    log::verify(guest, leash, log, mode, &mut Random::from_seed(seed)).map_err(Failure::run)
+}
+
+/// `pvkit document-disk`: the demo's disk as a file.
+///
+/// # Errors
+/// It cannot be made.
+pub fn document_disk(options: &DocumentDiskOptions) -> Result<ExitCode, Failure> {
+    let workshop = Workshop::open().map_err(Failure::run)?;
+    let disk = disk_image::make(&workshop, &Leash::default(), false, options.limit.0).map_err(Failure::run)?;
+    std::fs::copy(&disk.image.path, &options.out).map_err(Failure::run)?;
+    if options.pack {
+        disk_image::pack(&disk, &options.out).map_err(Failure::run)?;
+    }
+    println!("{}: {} files, {}", options.out.display(), disk.hashes.len(), disk.origin);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,210 @@
+//! One guest of the demo: this same program as a child process, its console read line by line.
+
+use super::leash::{Leash, LeashError};
+use crate::cli::Mutant;
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+/// How long a guest may be silent. A guest at CPL 0 can be a thousand times slower than at CPL 3.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Longest console line that is looked at.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// What all guests of one demo have in common.
+#[derive(Debug)]
+pub struct Guest {
+    /// The image, on KVM; without one it is the in-process machine.
+    pub kernel: Option<PathBuf>,
+    /// Privilege level, if asked for.
+    pub cpl: Option<u8>,
+    /// A backend that lies, if asked for.
+    pub mutant: Option<Mutant>,
+    /// The first disk, read-only.
+    pub documents: PathBuf,
+    /// The second disk.
+    pub log: PathBuf,
+    /// Where counters are written.
+    pub stats: PathBuf,
+}
+
+/// Why a guest's console could not be followed to its end.
+#[derive(Debug)]
+pub enum SessionError {
+    /// The process could not be started or waited for.
+    Process(LeashError),
+    /// Nothing came for too long.
+    Silent,
+    /// The console ended before this came.
+    Ended { expected: &'static str, status: Option<ExitStatus> },
+    /// The guest itself reports an error.
+    Status(ExitStatus),
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(_) => write!(f, "the guest's process failed"),
+            Self::Silent => write!(f, "the guest was silent for {} s and was ended", SILENCE.as_secs()),
+            Self::Ended { expected, status: Some(status) } => {
+                write!(f, "the guest ended ({status}) before its console said `{expected}`; its messages are above")
+            }
+            Self::Ended { expected, status: None } => {
+                write!(f, "the guest's console ended before it said `{expected}`")
+            }
+            Self::Status(status) => write!(f, "the guest ended with {status}; its messages are above"),
+        }
+    }
+}
+
+impl std::error::Error for SessionError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Process(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<LeashError> for SessionError {
+    fn from(error: LeashError) -> Self {
+        Self::Process(error)
+    }
+}
+
+/// A guest that runs.
+#[derive(Debug)]
+pub struct Session<'a> {
+    leash: &'a Leash,
+    lines: Receiver<String>,
+}
+
+impl<'a> Session<'a> {
+    /// Boots the guest with a command line.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub fn start(guest: &Guest, leash: &'a Leash, cmdline: &str) -> Result<Self, SessionError> {
+        let mut command = guest.command(cmdline).map_err(LeashError::Start)?;
+        let output = leash.start(&mut command, |child| child.stdout.take())?;
+        let output = output.ok_or_else(|| LeashError::Start(io::Error::other("its console is not connected")))?;
+        let (sender, lines) = mpsc::channel();
+        // Ends with the pipe, that is with the child.
+        thread::spawn(move || {
+            let mut reader = BufReader::new(output);
+            while let Some(line) = whole_line(&mut reader) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { leash, lines })
+    }
+
+    /// The next whole line of the console; `None` at its end.
+    ///
+    /// # Errors
+    /// The guest is silent for too long.
+    pub fn line(&self) -> Result<Option<String>, SessionError> {
+        match self.lines.recv_timeout(SILENCE) {
+            Ok(line) => Ok(Some(line)),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => {
+                self.leash.kill();
+                let _ = self.leash.wait(SILENCE);
+                Err(SessionError::Silent)
+            }
+        }
+    }
+
+    /// The next line that `wanted` understands; others are shown, being the guest's own words.
+    ///
+    /// # Errors
+    /// The guest is silent for too long, or ends.
+    pub fn expect<T>(
+        &self,
+        expected: &'static str,
+        mut wanted: impl FnMut(&str) -> Option<T>,
+    ) -> Result<T, SessionError> {
+        while let Some(line) = self.line()? {
+            match wanted(&line) {
+                Some(found) => return Ok(found),
+                None => println!("  guest: {line}"),
+            }
+        }
+        Err(SessionError::Ended { expected, status: self.leash.wait(SILENCE).ok() })
+    }
+
+    /// Ends the process as the power would, and answers what its console still said.
+    ///
+    /// # Errors
+    /// The process does not go.
+    pub fn kill(self) -> Result<Vec<String>, SessionError> {
+        self.leash.kill();
+        self.leash.wait(SILENCE)?;
+        Ok(self.lines.iter().collect())
+    }
+
+    /// Waits for the guest's own end.
+    ///
+    /// # Errors
+    /// It does not end, or ends with an error.
+    pub fn finish(self) -> Result<(), SessionError> {
+        match self.leash.wait(SILENCE)? {
+            status if status.success() => Ok(()),
+            status => Err(SessionError::Status(status)),
+        }
+    }
+}
+
+impl Guest {
+    fn command(&self, cmdline: &str) -> io::Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["run", "--die-with", &std::process::id().to_string(), "--memory", "128M", "--cmdline", cmdline]);
+        match &self.kernel {
+            Some(kernel) => command.arg("--kernel").arg(kernel),
+            None => command.args(["--machine", "in-process"]),
+        };
+        if let Some(cpl) = self.cpl {
+            command.args(["--cpl", &cpl.to_string()]);
+        }
+        if self.mutant == Some(Mutant::BackendNoflush) {
+            command.args(["--mutant", "backend-noflush"]);
+        }
+        command.arg("--disk").arg(disk(&self.documents, "readonly=on"));
+        command.arg("--disk").arg(disk(&self.log, "cache=volatile"));
+        command.arg("--stats-file").arg(&self.stats);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        Ok(command)
+    }
+}
+
+fn disk(path: &Path, more: &str) -> String {
+    format!("path={},format=raw,{more}", path.display())
+}
+
+/// A line with its end; what a killed guest left unfinished is not one.
+fn whole_line(reader: &mut impl BufRead) -> Option<String> {
+    let mut bytes = Vec::new();
+    reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes).ok()?;
+    if bytes.pop() != Some(b'\n') {
+        return None;
+    }
+    Some(String::from_utf8_lossy(&bytes).trim_end_matches('\r').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unfinished_line_is_not_a_line() {
+        let mut reader = BufReader::new(&b"acked 1\r\nacked 12"[..]);
+        assert_eq!(whole_line(&mut reader).as_deref(), Some("acked 1"));
+        assert_eq!(whole_line(&mut reader), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! Turns the command line's disks and console into backends: here files are opened and locked.
+
+use crate::cli::{Cache, ConsoleOption, DiskFormat, DiskOption, Mutant};
+use crate::failure::Failure;
+use crate::mutant::volatile;
+use crate::terminal;
+use pvkit_backends::disk::RawOptions;
+use pvkit_backends::{ConsoleInput, Disk, NullDisk, RamDisk, RawDisk};
+use pvkit_machine::Device;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+/// Most bytes of writes that a volatile cache holds before it writes them down.
+const VOLATILE_LIMIT: u64 = 64 << 20;
+
+/// Opens every disk, in the order of the command line.
+///
+/// # Errors
+/// The first disk that cannot be opened, by name.
+pub fn disks(options: &[DiskOption], mutant: Option<Mutant>) -> Result<Vec<Device>, Failure> {
+    options.iter().map(|option| disk(option, mutant)).collect()
+}
+
+fn disk(option: &DiskOption, mutant: Option<Mutant>) -> Result<Device, Failure> {
+    let (disk, label): (Arc<dyn Disk>, String) = match &option.format {
+        DiskFormat::Null(size) => (Arc::new(NullDisk::new(size.0)), format!("null disk of {size}")),
+        DiskFormat::Ram(size) => {
+            (Arc::new(RamDisk::new(size.0).map_err(Failure::user)?), format!("ram disk of {size}"))
+        }
+        DiskFormat::Raw(path) => {
+            let serial = option.serial.clone().unwrap_or_default();
+            let raw = RawOptions { read_only: option.readonly, block_size: option.block_size, serial };
+            let raw = RawDisk::open(path, &raw).map_err(Failure::user)?;
+            let disk: Arc<dyn Disk> = match option.cache {
+                Cache::Writeback => Arc::new(raw),
+                Cache::Volatile => volatile(raw, VOLATILE_LIMIT, mutant)?,
+            };
+            (disk, path.display().to_string())
+        }
+    };
+    Ok(Device::Block { disk, label })
+}
+
+/// The console device.
+///
+/// # Errors
+/// The file cannot be made.
+pub fn console(option: &ConsoleOption, input: Arc<ConsoleInput>) -> Result<Device, Failure> {
+    let (columns, rows) = match option {
+        ConsoleOption::Stdio => terminal::window(),
+        ConsoleOption::Null | ConsoleOption::File(_) => (0, 0),
+    };
+    Ok(Device::Console { output: output(option)?, input, columns, rows })
+}
+
+/// Where the console's bytes go.
+fn output(option: &ConsoleOption) -> Result<Arc<Mutex<dyn Write + Send>>, Failure> {
+    Ok(match option {
+        ConsoleOption::Stdio => Arc::new(Mutex::new(Prompt(io::stdout()))),
+        ConsoleOption::Null => Arc::new(Mutex::new(io::sink())),
+        ConsoleOption::File(path) => {
+            let file = File::create(path).map_err(|error| {
+                Failure::user(error).while_doing(format!(
+                    "console file {} cannot be made; check that its folder exists and is writable",
+                    path.display()
+                ))
+            })?;
+            Arc::new(Mutex::new(file))
+        }
+    })
+}
+
+/// Where the guest's words go before it has a console device: the same place, but for files, which would be emptied.
+#[must_use]
+pub fn early_console(option: &ConsoleOption) -> Box<dyn Write + Send> {
+    match option {
+        ConsoleOption::Stdio => Box::new(Prompt(io::stdout())),
+        ConsoleOption::Null => Box::new(io::sink()),
+        ConsoleOption::File(_) => Box::new(io::stderr()),
+    }
+}
+
+/// Shows every write at once: a console's prompt ends without a newline.
+struct Prompt<W>(W);
+
+impl<W: Write> Write for Prompt<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(bytes)?;
+        self.0.flush()?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}

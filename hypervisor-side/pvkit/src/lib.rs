@@ -1,0 +1,65 @@
+//! The `pvkit` program as a library: the command line, the demo, and what connects them to a machine.
+//!
+//! *Purpose.* [`main`] reads the command line and either boots a guest (`run`) or does the main job (`demo`). A guest
+//! runs in this process; the demo starts this same program again for each guest, so that it can be killed.
+//!
+//! *Owners.* The terminal's mode and the signals belong to this process's main job; files, locks and virtual machines
+//! belong to the kernel and go with the process, however it ends.
+//!
+//! *Not here.* Devices (backends), hypercalls (core), KVM (machine).
+#![forbid(unsafe_code)]
+
+mod cli;
+mod demo;
+mod devices;
+mod escape;
+mod failure;
+mod guard;
+mod keyboard;
+#[cfg(feature = "mutants")]
+mod mutant;
+#[cfg(not(feature = "mutants"))]
+#[path = "no_mutant.rs"]
+mod mutant;
+#[cfg(not(feature = "in-process"))]
+#[path = "no_program.rs"]
+mod program;
+#[cfg(feature = "in-process")]
+mod program;
+mod run;
+mod signals;
+mod stats;
+mod terminal;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command, DemoOptions};
+use failure::Failure;
+use std::process::ExitCode;
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Some(Command::Run(options)) => run::run(options),
+        Some(Command::Demo(options)) => demo::demo(options),
+        Some(Command::DocumentDisk(options)) => demo::document_disk(options),
+        Some(Command::Guard(options)) => guard::run(options),
+        None if started_by_cargo_run() => demo::demo(&DemoOptions::default()),
+        None => print_help(),
+    };
+    result.unwrap_or_else(|failure| {
+        eprintln!("pvkit: {failure}");
+        failure.exit_code()
+    })
+}
+
+/// `cargo run` in the workspace is the demo; an installed program without arguments prints its help.
+fn started_by_cargo_run() -> bool {
+    std::env::var_os("CARGO_MANIFEST_DIR").is_some_and(|folder| folder == env!("CARGO_MANIFEST_DIR"))
+}
+
+fn print_help() -> Result<ExitCode, Failure> {
+    Cli::command().print_long_help().map_err(Failure::run)?;
+    Ok(ExitCode::SUCCESS)
+}

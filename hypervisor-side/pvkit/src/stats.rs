@@ -1,0 +1,58 @@
+//! `--stats`: what a run came to, for people or as JSON.
+
+use crate::cli::StatsFormat;
+use pvkit_machine::{QueueReport, Report};
+use serde_json::{Value, json};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Writes the report to `path`, or to standard error.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(report: &Report, format: StatsFormat, path: Option<&Path>) -> io::Result<()> {
+    let text = match format {
+        StatsFormat::Text => report.to_string(),
+        StatsFormat::Json => format!("{}\n", to_json(report)),
+    };
+    match path {
+        Some(path) => std::fs::write(path, text),
+        None => io::stderr().write_all(text.as_bytes()),
+    }
+}
+
+/// The report as one object.
+#[must_use]
+pub fn to_json(report: &Report) -> Value {
+    let counters = &report.counters;
+    json!({
+        "machine": report.machine,
+        "negotiated": report.negotiated,
+        "queues": counters.queues.iter().map(queue).collect::<Vec<_>>(),
+        "exits": counters.exits,
+        "exits_total": counters.total_exits(),
+        "hypercalls": counters.hypercalls,
+        "events": counters.events,
+        "upcalls": counters.upcalls,
+        "kvm": counters.kvm,
+    })
+}
+
+fn queue(queue: &QueueReport) -> Value {
+    let counters = &queue.counters;
+    json!({
+        "device": queue.device,
+        "queue": queue.queue,
+        "requests": counters.requests,
+        "completions": counters.completions,
+        "errors": counters.errors,
+        "doorbells": counters.doorbells,
+        "interrupts": counters.interrupts,
+        "suppressed": counters.suppressed(),
+        "faults": counters.faults,
+        "bytes_read": counters.bytes_read,
+        "bytes_written": counters.bytes_written,
+        "sleeps": counters.sleeps,
+        "late": counters.late,
+    })
+}
