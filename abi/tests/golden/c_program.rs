@@ -6,8 +6,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
+/// The header stands first, so that it must bring what it needs.
+const ASSERTS_HEAD: &str = "#include \"pvkit.h\"\n#include <stddef.h>\n\n";
+
 const HEAD: &str = r#"#include "pvkit.h"
-#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -22,32 +24,41 @@ static void print(const char *name, const void *bytes, size_t size)
 
 "#;
 
-/// The program's text. Each line that it prints is a struct's path and its sample's bytes.
-pub fn emit(facts: &Facts) -> String {
-    let mut asserts = String::new();
-    let mut body = String::new();
+/// Asserts of every size, offset and number. Compiles in a kernel too.
+pub fn emit_asserts(facts: &Facts) -> String {
+    let mut text = ASSERTS_HEAD.to_owned();
     for item in &facts.0 {
         match item {
-            Item::Struct(found) => {
-                assert_layout(&mut asserts, found);
-                fill_sample(&mut body, facts, found);
-            }
+            Item::Struct(found) => assert_layout(&mut text, found),
             Item::Numbers { path, raw, values } => {
                 for (name, value) in values {
-                    assert_equal(&mut asserts, &names::value(path, name), &header::literal(raw, *value));
+                    assert_equal(&mut text, &names::value(path, name), &header::literal(raw, *value));
                 }
             }
             Item::Const { path, kind, value: Value::Number(value) } => {
-                assert_equal(&mut asserts, &names::constant(path), &header::literal(kind, *value));
+                assert_equal(&mut text, &names::constant(path), &header::literal(kind, *value));
             }
+            Item::Const { .. } | Item::Packing { .. } => {}
+        }
+    }
+    text
+}
+
+/// A program that checks the packings and prints, a line each, the path and the bytes of every sample.
+pub fn emit_program(facts: &Facts) -> String {
+    let mut body = String::new();
+    for item in &facts.0 {
+        match item {
+            Item::Struct(found) => fill_sample(&mut body, facts, found),
             Item::Const { path, value: Value::Bytes(bytes), .. } => {
                 let name = names::constant(path);
                 writeln!(body, "\tprint(\"{path}\", {name}, {});", bytes.len()).expect("a string");
             }
             Item::Packing { call, arguments, word } => check_packing(&mut body, call, arguments, *word),
+            Item::Numbers { .. } | Item::Const { .. } => {}
         }
     }
-    format!("{HEAD}{asserts}\nint main(void)\n{{\n{body}\treturn 0;\n}}\n")
+    format!("{HEAD}\nint main(void)\n{{\n{body}\treturn 0;\n}}\n")
 }
 
 fn assert_equal(text: &mut String, name: &str, value: &str) {
@@ -98,37 +109,47 @@ fn check_packing(text: &mut String, call: &str, arguments: &[u64], word: u64) {
     write!(text, "\tif ((pvkit_u64){call} != {word:#x}ULL)\n\t\treturn puts(\"{call}\"), 1;\n").expect("a string");
 }
 
-/// Compiles the program as C11 and runs it; what it printed. `None` if there is no C compiler.
+/// How the asserts are compiled: as a program of today, as part of a kernel, and where 64-bit fields are aligned to 4.
+pub const DIALECTS: &[&[&str]] = &[
+    &["-std=c11"],
+    &["-std=gnu11", "-ffreestanding", "-D__KERNEL__"],
+    #[cfg(target_arch = "x86_64")]
+    &["-std=c11", "-ffreestanding", "-m32"],
+];
+
+/// Whether there is a C compiler.
+pub fn compiler_exists() -> bool {
+    Command::new("cc").arg("--version").output().is_ok()
+}
+
+/// Compiles the asserts, which is their check.
 ///
 /// # Panics
-/// If there is one and it refuses the program, or the program fails.
-pub fn run(program: &str) -> Option<String> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let (source, binary) = (folder.join("abi_check.c"), folder.join("abi_check"));
-    std::fs::write(&source, program).expect("the target folder is writable");
-    let include = Path::new(env!("CARGO_MANIFEST_DIR")).join("include");
-    let compiled = Command::new("cc")
-        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-I"])
-        .args([include.as_path(), source.as_path()])
-        .arg("-o")
-        .arg(&binary)
-        .output();
-    let compiled = match compiled {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-        other => other.expect("the C compiler starts"),
-    };
-    assert!(
-        compiled.status.success(),
-        "cc refused {}:\n{}",
-        source.display(),
-        String::from_utf8_lossy(&compiled.stderr)
-    );
+/// If the compiler refuses them.
+pub fn check(asserts: &str, dialect: &[&str]) {
+    compile("abi_asserts.c", asserts, |cc| cc.args(dialect).arg("-fsyntax-only"));
+}
+
+/// Compiles the program as C11 and runs it; what it printed.
+///
+/// # Panics
+/// If the compiler refuses the program, or the program fails.
+pub fn run(program: &str) -> String {
+    let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("abi_program");
+    compile("abi_program.c", program, |cc| cc.arg("-std=c11").arg("-o").arg(&binary));
     let output = Command::new(&binary).output().expect("the program that was just compiled starts");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "C and the golden file disagree about {}",
-        printed.lines().last().unwrap_or("something")
-    );
-    Some(printed)
+    let last = printed.lines().last().unwrap_or("something");
+    assert!(output.status.success(), "C and the golden file disagree about {last}");
+    printed
+}
+
+fn compile<'a>(name: &str, text: &str, how: impl FnOnce(&mut Command) -> &mut Command + 'a) {
+    let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&source, text).expect("the target folder is writable");
+    let include = Path::new(env!("CARGO_MANIFEST_DIR")).join("include");
+    let mut cc = Command::new("cc");
+    cc.args(["-Wall", "-Wextra", "-Werror", "-I"]).arg(include).arg(&source);
+    let compiled = how(&mut cc).output().expect("the C compiler starts");
+    assert!(compiled.status.success(), "{cc:?} fails:\n{}", String::from_utf8_lossy(&compiled.stderr));
 }
