@@ -1,21 +1,22 @@
 //! The backend's half of a queue: take requests in order, complete them in any order.
 //!
 //! *Invariants.* A request is copied out before it is checked and checked before it is handed on. No more than the
-//! depth are in flight. Completions are held back in small batches; [`Backend::park`] publishes what is held back first.
+//! depth are in flight or held back. Completions are held back in small batches; [`Backend::park`] publishes what is held
+//! back first. A latched half takes nothing more, but still lets what is in flight be completed: I/O drains.
 //!
 //! *Publication size.* A completion that is stored alone to a polling frontend makes the line travel twice. Four at a
 //! time was best in measurements on two cores (2 to 8 tried), and at once whenever no request is visible.
 
-use crate::bitmap::Bitmap;
 use crate::consumer::Consumer;
-use crate::cursor::{Cursor, RingSize};
+use crate::cursor::{Cursor, RingIndex, RingSize};
+use crate::ids::Ids;
 use crate::producer::Producer;
 use crate::{Memory, Misuse, Notify, Park, PeerFault};
-use pvkit_abi::ring::{CompletionWord, EPOCH_WORD, REQUEST_WORDS, RequestWord};
+use pvkit_abi::ring::{CompletionWord, EPOCH_WORD, MAX_DEPTH, REQUEST_WORDS, RequestWord};
 use pvkit_abi::status::CompletionResult;
 
 /// Completions published together while requests keep coming.
-const HOLD_BACK: usize = 4;
+const HOLD_BACK: u32 = 4;
 
 /// A request, copied out of shared memory. Its id is unique among those in flight; all else is still to be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +33,9 @@ pub struct Request {
 pub struct Backend<M> {
     requests: Consumer<M, REQUEST_WORDS>,
     completions: Producer<M, 1>,
-    in_flight: Bitmap,
-    in_flight_count: u32,
-    held: [[u64; 1]; HOLD_BACK],
-    held_count: usize,
+    in_flight: Ids<{ MAX_DEPTH as usize }>,
+    /// Index of the first request that may not come yet: a depth beyond the first completion that is not published.
+    limit: RingIndex,
     latched: bool,
 }
 
@@ -60,10 +60,8 @@ impl<M: Memory> Backend<M> {
         Ok(Self {
             requests: Consumer::new(peer, size, cursor)?,
             completions: Producer::new(own, size, cursor)?,
-            in_flight: Bitmap::EMPTY,
-            in_flight_count: 0,
-            held: [[0; 1]; HOLD_BACK],
-            held_count: 0,
+            in_flight: Ids::new(size.depth()),
+            limit: cursor.index().advance(size.depth()),
             latched: false,
         })
     }
@@ -82,8 +80,9 @@ impl<M: Memory> Backend<M> {
 
     /// Requests taken and not yet completed.
     #[must_use]
-    pub const fn in_flight(&self) -> u32 {
-        self.in_flight_count
+    pub fn in_flight(&self) -> u32 {
+        let unanswered = self.requests.index().distance_from(self.completions.published());
+        unanswered - self.completions.pending()
     }
 
     /// Whether a fault latched the half.
@@ -104,27 +103,29 @@ impl<M: Memory> Backend<M> {
         }
         match self.requests.peek() {
             Ok(None) => Ok(None),
-            Ok(Some(word)) => self.check(RequestWord(word)).map(Some),
+            Ok(Some(slot)) => self.check(slot).map(Some),
             Err(fault) => self.latch(fault),
         }
     }
 
     #[inline]
-    fn check(&mut self, word: RequestWord) -> Result<Request, PeerFault> {
-        let words = [self.requests.payload(1), self.requests.payload(2), self.requests.payload(3)];
-        let id = word.id();
-        if self.in_flight_count >= self.depth() {
+    fn check(&mut self, slot: [u64; REQUEST_WORDS]) -> Result<Request, PeerFault> {
+        let [head, words @ ..] = slot;
+        let word = RequestWord(head);
+        if self.requests.index() == self.limit {
             return self.latch(PeerFault::Overrun);
         }
-        if u32::from(id) >= self.depth() {
-            return self.latch(PeerFault::IdOutOfRange(id));
+        if !self.in_flight.insert(word.id()) {
+            return self.latch(self.blame(word.id()));
         }
-        if !self.in_flight.insert(id) {
-            return self.latch(PeerFault::IdInFlight(id));
-        }
-        self.in_flight_count += 1;
         self.requests.step();
         Ok(Request { word, words })
+    }
+
+    /// Why an id could not become in flight.
+    #[cold]
+    fn blame(&self, id: u16) -> PeerFault {
+        if u32::from(id) < self.depth() { PeerFault::IdInFlight(id) } else { PeerFault::IdOutOfRange(id) }
     }
 
     /// Completes a request. The completion may be held back until enough are there; see [`Backend::flush`].
@@ -136,28 +137,24 @@ impl<M: Memory> Backend<M> {
         if !self.in_flight.remove(id) {
             return Err(Misuse::NotInFlight(id));
         }
-        self.in_flight_count -= 1;
-        if let Some(slot) = self.held.get_mut(self.held_count) {
-            *slot = [CompletionWord::new(id, result).0];
-            self.held_count += 1;
-        }
-        Ok(if self.held_count == HOLD_BACK { self.flush() } else { Notify::NotNeeded })
+        self.completions.push(&[CompletionWord::new(id, result).0]);
+        Ok(if self.completions.pending() == HOLD_BACK { self.flush() } else { Notify::NotNeeded })
     }
 
     /// Publishes what is held back. To be called whenever no request is visible.
     #[inline]
     pub fn flush(&mut self) -> Notify {
-        let held = self.held.get(..self.held_count).unwrap_or(&[]);
-        let tag = |word, tag| CompletionWord(word).with_tag(tag).0;
-        let notify = self.completions.publish(held, tag, self.requests.peer());
-        self.held_count = 0;
+        let notify = self.completions.publish(self.requests.peer());
+        self.limit = self.completions.published().advance(self.depth());
         notify
     }
 
-    /// About to sleep: publishes what is held back, arms the event word and looks once more.
+    /// About to sleep: publishes what is held back, arms the event word and looks once more. A latched half is always
+    /// [`Park::Ready`]: the fault waits to be seen, and nothing else ever comes.
     pub fn park(&mut self) -> (Notify, Park) {
         let notify = self.flush();
-        (notify, self.requests.park(self.completions.own()))
+        let park = if self.latched { Park::Ready } else { self.requests.park(self.completions.own()) };
+        (notify, park)
     }
 
     /// Ids that are in flight.
@@ -165,6 +162,7 @@ impl<M: Memory> Backend<M> {
         self.in_flight.iter()
     }
 
+    #[cold]
     fn latch<T>(&mut self, fault: PeerFault) -> Result<T, PeerFault> {
         self.latched = true;
         Err(fault)

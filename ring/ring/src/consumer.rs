@@ -2,7 +2,7 @@
 //!
 //! The story of the event word is told in `producer.rs`.
 
-use crate::cursor::{Cursor, RingSize};
+use crate::cursor::{Cursor, RingIndex, RingSize};
 use crate::{Memory, Misuse, Park, PeerFault};
 use pvkit_abi::ring::EVENT_WORD;
 
@@ -22,32 +22,31 @@ impl<M: Memory, const W: usize> Consumer<M, W> {
         Ok(Self { peer, size, cursor })
     }
 
+    #[inline]
     pub(crate) fn peer(&self) -> &M {
         &self.peer
     }
 
-    /// Word 0 of the next slot if it is published.
+    /// Index of the next slot.
+    #[inline]
+    pub(crate) fn index(&self) -> RingIndex {
+        self.cursor.index()
+    }
+
+    /// The next slot if it is published, copied out; each word is read once.
     ///
     /// The peer may have written anything: a tag that is neither this lap's nor the last one's is a fault.
     #[inline]
-    pub(crate) fn peek(&self) -> Result<Option<u64>, PeerFault> {
-        // ORDER: Acquire, pairs with producer.rs::publish; the slot's other words, and the rest of its batch, are
-        // visible once its tag is.
-        let word = self.peer.load_acquire(self.cursor.offset(self.size, W));
-        let tag = (word >> 48) as u16;
-        if tag == self.cursor.tag() {
-            Ok(Some(word))
-        } else if tag == self.cursor.previous() {
-            Ok(None)
-        } else {
-            Err(PeerFault::Tag { expected: self.cursor.tag(), found: tag })
+    pub(crate) fn peek(&self) -> Result<Option<[u64; W]>, PeerFault> {
+        let mut slot = [0; W];
+        let due = self.cursor.tag();
+        // ORDER: Acquire (in `load_slot`), pairs with producer.rs::publish; the slot's other words, and the rest of its
+        // batch, are visible once its tag is.
+        match self.peer.load_slot(self.cursor.offset(self.size, W), &mut slot, |head| tag(head) == due) {
+            Ok(()) => Ok(Some(slot)),
+            Err(head) if tag(head) == self.cursor.previous() => Ok(None),
+            Err(head) => Err(PeerFault::Tag { expected: due, found: tag(head) }),
         }
-    }
-
-    /// Word `i` of the slot that `peek` just found, copied out. Relaxed is enough after `peek`'s Acquire.
-    #[inline]
-    pub(crate) fn payload(&self, i: usize) -> u64 {
-        self.peer.load(self.cursor.offset(self.size, W) + i * 8)
     }
 
     /// Goes on to the next slot.
@@ -59,13 +58,18 @@ impl<M: Memory, const W: usize> Consumer<M, W> {
     /// Arms `own`'s event word with the next index and looks once more.
     ///
     /// A fault counts as [`Park::Ready`]: the caller must look and see it.
-    pub(crate) fn park(&self, own: &impl Memory) -> Park {
+    pub(crate) fn park(&self, own: &M) -> Park {
         own.store(EVENT_WORD, u64::from(self.cursor.index().0));
-        // ORDER: SeqCst, pairs with producer.rs::notify; the armed index is visible before the slot is read again.
+        // ORDER: SeqCst, pairs with producer.rs::publish; the armed index is visible before the slot is read again.
         own.fence();
         match self.peek() {
             Ok(None) => Park::Armed,
             Ok(Some(_)) | Err(_) => Park::Ready,
         }
     }
+}
+
+#[inline]
+const fn tag(head: u64) -> u16 {
+    (head >> 48) as u16
 }

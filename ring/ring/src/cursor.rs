@@ -4,25 +4,32 @@ use pvkit_abi::ring::{FIRST_TAG, HEADER_BYTES, MAX_DEPTH, MIN_DEPTH, next_tag};
 
 /// A ring's depth. Its constructor is the power-of-two check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RingSize(u32);
+pub struct RingSize {
+    /// Depth - 1.
+    mask: u32,
+}
 
 impl RingSize {
     /// `None` unless `depth` is a power of two between the ABI's limits.
     #[must_use]
     pub const fn new(depth: u32) -> Option<Self> {
-        if depth.is_power_of_two() && depth >= MIN_DEPTH && depth <= MAX_DEPTH { Some(Self(depth)) } else { None }
+        if depth.is_power_of_two() && depth >= MIN_DEPTH && depth <= MAX_DEPTH {
+            Some(Self { mask: depth - 1 })
+        } else {
+            None
+        }
     }
 
     /// Slots.
     #[must_use]
     pub const fn depth(self) -> u32 {
-        self.0
+        self.mask + 1
     }
 
     /// Bytes that an area with slots of `words` words needs, header included.
     #[must_use]
     pub const fn area_bytes(self, words: usize) -> usize {
-        HEADER_BYTES + self.0 as usize * words * 8
+        HEADER_BYTES + self.depth() as usize * words * 8
     }
 }
 
@@ -46,7 +53,15 @@ impl RingIndex {
     /// The slot that the position names.
     #[must_use]
     pub const fn slot(self, size: RingSize) -> u32 {
-        self.0 & (size.0 - 1)
+        // The second mask changes nothing; it lets the compiler see that a slot's page is one of the area's.
+        self.0 & size.mask & (MAX_DEPTH - 1)
+    }
+
+    /// Byte offset in the area of that slot, of `words` words.
+    #[inline]
+    #[must_use]
+    pub const fn offset(self, size: RingSize, words: usize) -> usize {
+        HEADER_BYTES + self.slot(size) as usize * words * 8
     }
 }
 
@@ -91,14 +106,14 @@ impl Cursor {
     #[inline]
     #[must_use]
     pub const fn offset(self, size: RingSize, words: usize) -> usize {
-        HEADER_BYTES + self.index.slot(size) as usize * words * 8
+        self.index.offset(size, words)
     }
 
     /// One slot further on; a new lap has a new tag.
     #[inline]
     pub const fn step(&mut self, size: RingSize) {
         self.index = self.index.advance(1);
-        if self.index.slot(size) == 0 {
+        if self.index.0 & size.mask == 0 {
             self.previous = self.tag;
             self.tag = next_tag(self.tag);
         }

@@ -3,9 +3,9 @@
 //! *Invariants.* An id is either free or in flight, never both; a credit returns only when its completion is copied
 //! out. After a fault nothing is taken or submitted, and [`Frontend::in_flight_ids`] names what must be quarantined.
 
-use crate::bitmap::Bitmap;
 use crate::consumer::Consumer;
 use crate::cursor::{Cursor, RingSize};
+use crate::freelist::FreeList;
 use crate::producer::Producer;
 use crate::{Memory, Misuse, Notify, Park, PeerFault};
 use pvkit_abi::ring::{CompletionWord, EPOCH_WORD, REQUEST_WORDS, RequestFlags, RequestWord};
@@ -44,13 +44,9 @@ pub struct Completed {
 pub struct Frontend<M, const N: usize> {
     requests: Producer<M, REQUEST_WORDS>,
     completions: Consumer<M, 1>,
-    in_flight: Bitmap,
-    /// Free ids, a stack.
-    free: [u16; N],
-    free_count: usize,
-    /// Requests of the open batch; nothing of them is in shared memory yet.
+    ids: FreeList<N>,
+    /// Requests of an open batch, by id; nothing of them is in shared memory yet.
     staged: [[u64; REQUEST_WORDS]; N],
-    staged_count: usize,
     latched: bool,
 }
 
@@ -72,23 +68,14 @@ impl<M: Memory, const N: usize> Frontend<M, N> {
     /// # Errors
     /// As for [`Frontend::new`].
     pub fn resume(own: M, peer: M, size: RingSize, cursor: Cursor) -> Result<Self, Misuse> {
-        let depth = size.depth() as usize;
-        if depth > N {
+        if size.depth() as usize > N {
             return Err(Misuse::DepthTooLarge);
-        }
-        let mut free = [0; N];
-        // Lowest ids on top of the stack.
-        for (id, slot) in (0..size.depth() as u16).rev().zip(free.iter_mut()) {
-            *slot = id;
         }
         Ok(Self {
             requests: Producer::new(own, size, cursor)?,
             completions: Consumer::new(peer, size, cursor)?,
-            in_flight: Bitmap::EMPTY,
-            free,
-            free_count: depth,
+            ids: FreeList::new(size.depth()),
             staged: [[0; REQUEST_WORDS]; N],
-            staged_count: 0,
             latched: false,
         })
     }
@@ -107,8 +94,8 @@ impl<M: Memory, const N: usize> Frontend<M, N> {
 
     /// How many more requests can be reserved now.
     #[must_use]
-    pub const fn room(&self) -> usize {
-        if self.latched { 0 } else { self.free_count }
+    pub fn room(&self) -> usize {
+        if self.latched { 0 } else { self.depth() as usize - self.in_flight() }
     }
 
     /// Whether a fault latched the half.
@@ -118,8 +105,10 @@ impl<M: Memory, const N: usize> Frontend<M, N> {
     }
 
     /// Opens a batch. Nothing is visible to the peer before [`Batch::commit`].
+    #[inline]
     pub const fn batch(&mut self) -> Batch<'_, M, N> {
-        Batch { queue: self }
+        let next = if self.latched { FreeList::<N>::NONE } else { self.ids.head() };
+        Batch { queue: self, next, len: 0 }
     }
 
     /// Takes the next completion, copied out once and checked.
@@ -133,7 +122,7 @@ impl<M: Memory, const N: usize> Frontend<M, N> {
         }
         match self.completions.peek() {
             Ok(None) => Ok(None),
-            Ok(Some(word)) => self.check(CompletionWord(word)).map(Some),
+            Ok(Some([word])) => self.check(CompletionWord(word)).map(Some),
             Err(fault) => self.latch(fault),
         }
     }
@@ -141,37 +130,31 @@ impl<M: Memory, const N: usize> Frontend<M, N> {
     #[inline]
     fn check(&mut self, word: CompletionWord) -> Result<Completed, PeerFault> {
         let id = word.id();
-        if !self.in_flight.remove(id) {
+        if !self.ids.release(id) {
             return self.latch(PeerFault::NotInFlight(id));
         }
         self.completions.step();
-        self.release(id);
         Ok(Completed { id, result: word.result() })
     }
 
-    /// About to sleep: arms the event word and looks once more.
+    /// About to sleep: arms the event word and looks once more. A latched half is always [`Park::Ready`]: the fault
+    /// waits to be seen, and nothing else ever comes.
     pub fn park(&mut self) -> Park {
-        self.completions.park(self.requests.own())
+        if self.latched { Park::Ready } else { self.completions.park(self.requests.own()) }
     }
 
     /// Ids that are in flight: after a fault or the end of an epoch, what must be quarantined.
     pub fn in_flight_ids(&self) -> impl Iterator<Item = u16> + '_ {
-        self.in_flight.iter()
+        self.ids.in_flight()
     }
 
     /// How many requests are in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.depth() as usize - self.free_count - self.staged_count
+        self.requests.published().distance_from(self.completions.index()) as usize
     }
 
-    fn release(&mut self, id: u16) {
-        if let Some(slot) = self.free.get_mut(self.free_count) {
-            *slot = id;
-            self.free_count += 1;
-        }
-    }
-
+    #[cold]
     fn latch<T>(&mut self, fault: PeerFault) -> Result<T, PeerFault> {
         self.latched = true;
         Err(fault)
@@ -180,10 +163,13 @@ impl<M: Memory, const N: usize> Frontend<M, N> {
 
 /// Requests that are reserved together and become visible together.
 ///
-/// Dropping a batch reverts it.
+/// A batch that is dropped, or forgotten, is reverted: its ids never left the free list.
 #[derive(Debug)]
 pub struct Batch<'a, M: Memory, const N: usize> {
     queue: &'a mut Frontend<M, N>,
+    /// The next free id; those before it on the list are reserved.
+    next: u16,
+    len: usize,
 }
 
 impl<M: Memory, const N: usize> Batch<'_, M, N> {
@@ -193,59 +179,39 @@ impl<M: Memory, const N: usize> Batch<'_, M, N> {
     /// [`Full`] if no slot is free or the queue is latched; the batch stays as it was.
     #[inline]
     pub fn reserve(&mut self, op: u8, flags: RequestFlags, aux: u16, words: [u64; 3]) -> Result<Ticket, Full> {
-        let queue = &mut *self.queue;
-        if queue.latched || queue.free_count == 0 {
-            return Err(Full);
-        }
-        let id = *queue.free.get(queue.free_count - 1).ok_or(Full)?;
-        let slot = queue.staged.get_mut(queue.staged_count).ok_or(Full)?;
+        let id = self.next;
+        let slot = self.queue.staged.get_mut(usize::from(id)).ok_or(Full)?;
+        let next = self.queue.ids.after(id).ok_or(Full)?;
         let [a, b, c] = words;
         *slot = [RequestWord::new(op, flags, id, aux).0, a, b, c];
-        queue.free_count -= 1;
-        queue.staged_count += 1;
+        self.next = next;
+        self.len += 1;
         Ok(Ticket { id })
     }
 
     /// Requests reserved in this batch.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.queue.staged_count
+        self.len
     }
 
     /// Whether nothing is reserved.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.queue.staged_count == 0
+        self.len == 0
     }
 
     /// Publishes the batch. The caller rings the doorbell if the answer is [`Notify::Needed`].
     #[inline]
     pub fn commit(self) -> Notify {
-        let queue = &mut *self.queue;
-        let staged = queue.staged.get(..queue.staged_count).unwrap_or(&[]);
-        for slot in staged {
-            queue.in_flight.insert(RequestWord(slot[0]).id());
+        let queue = self.queue;
+        for _ in 0..self.len {
+            let Some(slot) = queue.ids.commit().and_then(|id| queue.staged.get(usize::from(id))) else { break };
+            queue.requests.push(slot);
         }
-        let tag = |word, tag| RequestWord(word).with_tag(tag).0;
-        let notify = queue.requests.publish(staged, tag, queue.completions.peer());
-        queue.staged_count = 0;
-        notify
+        queue.requests.publish(queue.completions.peer())
     }
 
     /// Gives the reservations back. No shared word was or is touched.
-    pub fn revert(self) {
-        drop(self);
-    }
-}
-
-impl<M: Memory, const N: usize> Drop for Batch<'_, M, N> {
-    fn drop(&mut self) {
-        while self.queue.staged_count > 0 {
-            self.queue.staged_count -= 1;
-            let slot = self.queue.staged.get(self.queue.staged_count);
-            if let Some(id) = slot.map(|slot| RequestWord(slot[0]).id()) {
-                self.queue.release(id);
-            }
-        }
-    }
+    pub fn revert(self) {}
 }

@@ -20,10 +20,11 @@
 extern crate std;
 
 mod backend;
-mod bitmap;
 mod consumer;
 mod cursor;
+mod freelist;
 mod frontend;
+mod ids;
 mod memory;
 mod producer;
 mod spin;

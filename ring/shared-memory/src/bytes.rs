@@ -58,6 +58,7 @@ impl SharedBytes {
     ///
     /// # Errors
     /// [`OutOfRange`] if it is not all inside.
+    #[inline]
     pub fn part(&self, offset: usize, length: usize) -> Result<Self, OutOfRange> {
         let end = offset.checked_add(length).ok_or(OutOfRange)?;
         if end > self.length {
@@ -107,6 +108,7 @@ impl SharedBytes {
     ///
     /// # Errors
     /// [`OutOfRange`] if it is not all inside or not aligned to eight bytes.
+    #[inline]
     pub fn word(&self, offset: usize) -> Result<&AtomicU64, OutOfRange> {
         let word = self.part(offset, 8)?.start.cast::<AtomicU64>();
         if !word.is_aligned() {

@@ -18,7 +18,8 @@ pub struct TooManyPages;
 /// Pages of shared memory in an order of their own, addressed as one run. Need not be contiguous.
 #[derive(Clone, Copy, Debug)]
 pub struct SharedPages {
-    pages: [NonNull<u8>; MAX_PAGES],
+    /// The first `count` are there.
+    pages: [Option<NonNull<u8>>; MAX_PAGES],
     count: usize,
 }
 
@@ -31,7 +32,7 @@ impl SharedPages {
     /// An empty list.
     #[must_use]
     pub const fn new() -> Self {
-        Self { pages: [NonNull::dangling(); MAX_PAGES], count: 0 }
+        Self { pages: [None; MAX_PAGES], count: 0 }
     }
 
     /// Appends every whole page of `bytes`.
@@ -46,8 +47,7 @@ impl SharedPages {
         }
         for page in 0..more {
             let part = bytes.part(page * PAGE, PAGE).map_err(|_| TooManyPages)?;
-            let start = NonNull::new(part.as_ptr()).ok_or(TooManyPages)?;
-            *self.pages.get_mut(self.count).ok_or(TooManyPages)? = start;
+            *self.pages.get_mut(self.count).ok_or(TooManyPages)? = NonNull::new(part.as_ptr());
             self.count += 1;
         }
         Ok(())
@@ -69,16 +69,24 @@ impl SharedPages {
     #[inline]
     #[must_use]
     pub fn word(&self, offset: usize) -> Option<&AtomicU64> {
-        let page = offset >> PAGE_SHIFT;
-        if page >= self.count || !offset.is_multiple_of(8) {
+        self.words(offset, 1)?.first()
+    }
+
+    /// `count` 64-bit words from byte `offset`, or `None` if they lie outside, cross a page or are not aligned.
+    #[inline]
+    #[must_use]
+    pub fn words(&self, offset: usize, count: usize) -> Option<&[AtomicU64]> {
+        let inside = offset % PAGE;
+        if !inside.is_multiple_of(8) || count > (PAGE - inside) / 8 {
             return None;
         }
-        let start = *self.pages.get(page)?;
-        // SAFETY: `offset % PAGE` is a multiple of eight below `PAGE`, so the word is inside the page.
-        let word = unsafe { start.add(offset % PAGE) }.cast::<AtomicU64>();
-        // SAFETY: `page < count`, so the page came from a `SharedBytes`, whose maker vouches that it is mapped; it
-        // starts at a multiple of eight (`push`), and all accesses in this program are atomic or by the audited copy.
-        Some(unsafe { word.as_ref() })
+        let page = (*self.pages.get(offset >> PAGE_SHIFT)?)?;
+        // SAFETY: `inside < PAGE`, so the result is inside the page.
+        let start = unsafe { page.add(inside) }.cast::<AtomicU64>();
+        // SAFETY: `inside + count * 8 <= PAGE`, so the words are inside the page. It came from a `SharedBytes`, whose maker
+        // vouches that it is mapped; it starts at a multiple of eight (`push`) and so does `inside`; all accesses in this
+        // program are atomic or by the audited copy. The slice lives no longer than the borrow of the list.
+        Some(unsafe { core::slice::from_raw_parts(start.as_ptr(), count) })
     }
 }
 
