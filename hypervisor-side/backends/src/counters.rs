@@ -67,9 +67,9 @@ impl QueueSnapshot {
     }
 }
 
-/// Adds to one counter.
-pub(crate) fn add(counter: &AtomicU64, by: u64) {
-    counter.fetch_add(by, Ordering::Relaxed);
+/// Adds to one counter and answers its new value.
+pub(crate) fn add(counter: &AtomicU64, by: u64) -> u64 {
+    counter.fetch_add(by, Ordering::Relaxed).wrapping_add(by)
 }
 
 impl std::fmt::Display for QueueSnapshot {

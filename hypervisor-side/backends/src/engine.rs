@@ -98,8 +98,7 @@ impl Port {
             }
             Ok(None) => Taken::Nothing,
             Err(fault) => {
-                add(&self.counters.faults, 1);
-                let count = self.counters.snapshot().faults;
+                let count = add(&self.counters.faults, 1);
                 if count.is_power_of_two() {
                     (self.log)(format!("queue latched until it is opened anew: {fault} (fault {count} of this guest)"));
                 }
@@ -156,8 +155,7 @@ impl Port {
     }
 
     fn count_error(&self, result: CompletionResult) {
-        add(&self.counters.errors, 1);
-        let count = self.counters.snapshot().errors;
+        let count = add(&self.counters.errors, 1);
         if count.is_power_of_two() {
             let (status, detail) = (result.status(), result.detail());
             (self.log)(format!("request failed: {status:?}, detail {detail} (failure {count} on this queue)"));

@@ -21,6 +21,10 @@ pub mod console;
 mod counters;
 pub mod disk;
 mod engine;
+#[cfg(test)]
+mod fake_disk;
+#[cfg(test)]
+mod fake_guest;
 mod grants;
 mod sys;
 mod thread;

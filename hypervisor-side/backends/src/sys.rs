@@ -23,9 +23,10 @@ impl Vectors {
         let mut vectors = Self { list: [empty; BATCH], count: 0 };
         let mut skip = skip;
         for (slot, piece) in vectors.list.iter_mut().zip(pieces) {
-            // A skip beyond the piece leaves an empty one; the callers never ask for that.
-            let rest = piece.part(skip, piece.len().saturating_sub(skip)).unwrap_or(*piece);
-            *slot = libc::iovec { iov_base: rest.as_ptr().cast(), iov_len: rest.len() };
+            // The callers never skip more than the piece; if they did, its entry would stay empty.
+            if let Ok(rest) = piece.part(skip, piece.len().saturating_sub(skip)) {
+                *slot = libc::iovec { iov_base: rest.as_ptr().cast(), iov_len: rest.len() };
+            }
             skip = 0;
             vectors.count += 1;
         }

@@ -179,3 +179,6 @@ impl Runner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

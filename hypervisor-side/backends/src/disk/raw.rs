@@ -73,7 +73,7 @@ impl RawDisk {
         }
     }
 
-    fn zero_by_writing(&self, position: u64, length: u64) -> Result<(), DiskError> {
+    pub(super) fn zero_by_writing(&self, position: u64, length: u64) -> Result<(), DiskError> {
         let owner = HeapPages::new(ZERO_PAGES);
         let zeroes = owner.bytes();
         let mut done = 0;

@@ -54,7 +54,7 @@ impl<D: Disk> VolatileDisk<D> {
     }
 
     /// A cache that lies about what is durable, to show that the tests notice.
-    #[cfg(feature = "mutants")]
+    #[cfg(any(test, feature = "mutants"))]
     #[must_use]
     pub fn mutant(inner: D, limit: u64, mutation: Mutation) -> Self {
         Self { mutation, ..Self::new(inner, limit) }
@@ -239,6 +239,11 @@ impl<D: Disk> Disk for VolatileDisk<D> {
     }
 
     fn refresh(&self) -> Result<u64, DiskError> {
-        self.inner.refresh()
+        let mut cache = self.live()?;
+        let capacity = self.inner.refresh()?;
+        // Where the medium ends there is nothing to write down any more.
+        let beyond = cache.blocks.split_off(&(capacity / self.block));
+        drop(beyond);
+        Ok(capacity)
     }
 }
