@@ -240,6 +240,11 @@ fn command(invocation: &Invocation, workspace: &Workspace) -> Command {
     let mut words = invocation.line.split(' ');
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words).current_dir(&workspace.root).env("CARGO_TERM_COLOR", "never");
+    // A lane runs as from a shell: what cargo told xtask about xtask is not for it.
+    let of_xtask = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_xtask)) {
+        command.env_remove(name);
+    }
     let target = workspace.target.to_string_lossy();
     command.envs(invocation.environment.iter().map(|(name, value)| (name, value.replace("{target}", &target))));
     command

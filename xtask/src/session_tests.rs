@@ -98,3 +98,11 @@ fn the_target_folder_is_filled_into_variables() {
     let value = command.get_envs().find(|(name, _)| *name == "CARGO_TARGET_DIR").and_then(|(_, value)| value);
     assert_eq!(value.and_then(|value| value.to_str()), Some("/w/target/loom"));
 }
+
+#[test]
+fn a_lane_does_not_see_what_cargo_told_xtask_about_itself() {
+    let invocation = Invocation { line: "true", environment: &[], expect: Expect::Success };
+    let workspace = Workspace { root: "/".into(), target: "/".into(), packages: vec![] };
+    let command = command(&invocation, &workspace);
+    assert!(command.get_envs().any(|(name, value)| name == "CARGO_MANIFEST_DIR" && value.is_none()));
+}
