@@ -34,6 +34,8 @@ mod domain;
 mod effect;
 mod epoch;
 mod events;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 mod grants;
 mod hypercalls;
 mod inspect;
@@ -46,6 +48,8 @@ mod params;
 mod pending;
 mod requests;
 mod sealed;
+#[cfg(test)]
+mod tests;
 
 pub use config::{DeviceConfig, DomainConfig};
 pub use counters::Counters;
