@@ -8,6 +8,7 @@ use crate::platform::Platform;
 use pvkit_abi::bus::{ConfigChanged, DEPTH, Kind, Message, Offer, Reply, StateChanged};
 use pvkit_abi::ring::RequestWord;
 use pvkit_abi::status::{CallError, CompletionResult, Status};
+use pvkit_ring::Park;
 
 /// Rounds of a full queue that one look takes; a host with more to say waits for the next look.
 const ROUNDS: u32 = 8;
@@ -25,6 +26,21 @@ impl<P: Platform> Bus<'_, P> {
             self.send_rescan()?;
         }
         self.kick_if_due()
+    }
+
+    /// Sleeps until the host has something to say or the deadline passes; may return early.
+    ///
+    /// # Errors
+    /// As for `poll`, which should follow.
+    pub fn wait(&mut self, deadline: u64) -> Result<(), BusError> {
+        let (notify, messages) = self.messages.park();
+        self.kick_due |= notify.is_needed();
+        self.kick_if_due()?;
+        if messages == Park::Armed && self.requests.park() == Park::Armed {
+            self.counters.waits += 1;
+            self.platform.wait(deadline);
+        }
+        Ok(())
     }
 
     /// Takes what is there. Kicks only if the queue was full, because then more may be waiting behind it.

@@ -103,10 +103,15 @@ pub(crate) fn message(kind: Kind, device: u32, epoch: u64, body: &[u8]) -> Messa
     Message { size: body.len().min(BODY_BYTES) as u16, kind, reserved: 0, device, epoch, body: bytes }
 }
 
-/// The body as a `T`, if the host sent at least that much of it.
-pub(super) fn body<T: FromBytes>(message: &Message) -> Option<T> {
+/// The body as a `T`: a shorter one is extended with zeros, a longer one must have a tail of zeros.
+pub(super) fn body<T: FromBytes + IntoBytes>(message: &Message) -> Option<T> {
     let sent = message.body.get(..usize::from(message.size))?;
-    T::read_from_prefix(sent).ok().map(|(body, _)| body)
+    let mut body = T::new_zeroed();
+    for (to, from) in body.as_mut_bytes().iter_mut().zip(sent) {
+        *to = *from;
+    }
+    let tail = sent.get(size_of::<T>()..).unwrap_or(&[]);
+    tail.iter().all(|byte| *byte == 0).then_some(body)
 }
 
 /// Splits a reply into its status and the rest.

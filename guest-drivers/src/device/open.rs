@@ -219,8 +219,8 @@ fn share_and_open<P: Platform>(
     Ok((Grant { name, extent }, reply))
 }
 
-/// A doorbell that is of a known kind and, for a port, inside the doorbell range: the host must not make the guest
-/// write to a port of another purpose.
+/// A doorbell that can be rung without harm. A port must lie in the doorbell range: the host must not make the guest
+/// write to a port of another purpose. A store to memory that the host names is refused for the same reason.
 fn check_doorbell(reply: &Reply) -> Result<Doorbell, HostFault> {
     let [kind, address, ..] = reply.values;
     let wrong = |field, value| HostFault::Reply { field, value };
@@ -233,7 +233,7 @@ fn check_doorbell(reply: &Reply) -> Result<Doorbell, HostFault> {
                 return Err(wrong("doorbell port", address));
             }
         }
-        DoorbellKind::NONE | DoorbellKind::MEMORY | DoorbellKind::TOKEN => {}
+        DoorbellKind::NONE | DoorbellKind::TOKEN => {}
         _ => return Err(wrong("doorbell kind", kind.0.into())),
     }
     Ok(Doorbell { kind, address })

@@ -1,0 +1,102 @@
+//! Appends records to a disk, and says that one is there only when the disk vouched for it.
+//!
+//! *Invariants.* `acked n` is printed after the flush or the FUA write of record n completed. What is printed may be
+//! printed late, never early. The mutant `mode=noflush` breaks exactly this.
+
+use crate::cmdline::Durability;
+use crate::record::{self, RECORD_BYTES};
+use crate::session::Session;
+use crate::{Failure, Options};
+use alloc::vec;
+use pvkit_guest_drivers::Block;
+use pvkit_guest_drivers::platform::Platform;
+
+/// Bytes looked at at once.
+const CHUNK: usize = 64 * 1024;
+
+/// Counts the records that are there, then appends.
+pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<(), Failure> {
+    let mut disk: Block<'_, P> = session.disk(options.disk, options.depth)?;
+    let found = found(session, &mut disk)?;
+    let first = options.start.unwrap_or(found);
+    let room = slots(&disk);
+    let end = if options.count == 0 { room } else { room.min(first.saturating_add(options.count)) };
+    for sequence in first..end {
+        append(session, &mut disk, sequence, options.mode)?;
+        session.terminal.line(format_args!("acked {sequence}"));
+        if (sequence + 1).is_multiple_of(options.batch) {
+            session.terminal.flush()?;
+        }
+    }
+    session.terminal.line(format_args!("log ends at {end}"));
+    Ok(session.terminal.flush()?)
+}
+
+/// Counts the records that are there.
+pub(crate) fn check<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<(), Failure> {
+    let mut disk = session.disk(options.disk, options.depth)?;
+    found(session, &mut disk).map(|_| ())
+}
+
+fn found<P: Platform>(session: &mut Session<'_, P>, disk: &mut Block<'_, P>) -> Result<u64, Failure> {
+    let found = count(session, disk)?;
+    session.terminal.line(format_args!("found {found}"));
+    session.terminal.flush()?;
+    Ok(found)
+}
+
+/// Length of the run of whole records from the beginning.
+fn count<P: Platform>(session: &Session<'_, P>, disk: &mut Block<'_, P>) -> Result<u64, Failure> {
+    let stride = stride(disk);
+    let end = slots(disk) * stride as u64;
+    let mut chunk = vec![0; CHUNK];
+    let mut position = 0;
+    let mut sequence = 0;
+    while position < end {
+        let length = (end - position).min(CHUNK as u64) as usize;
+        let part = chunk.get_mut(..length).unwrap_or_default();
+        disk.read(position, part, session.deadline())?;
+        for slot in part.chunks(stride) {
+            if !record::check(slot.get(..RECORD_BYTES).unwrap_or(&[]), sequence) {
+                return Ok(sequence);
+            }
+            sequence += 1;
+        }
+        position += length as u64;
+    }
+    Ok(sequence)
+}
+
+fn append<P: Platform>(
+    session: &Session<'_, P>,
+    disk: &mut Block<'_, P>,
+    sequence: u64,
+    mode: Durability,
+) -> Result<(), Failure> {
+    let record = record::emit(sequence);
+    let stride = stride(disk);
+    let mut slot = vec![0; stride];
+    for (to, from) in slot.iter_mut().zip(record) {
+        *to = from;
+    }
+    let position = sequence * stride as u64;
+    let deadline = session.deadline();
+    let fua = mode == Durability::Fua || (mode == Durability::Mix && sequence % 2 == 1);
+    if fua {
+        return Ok(disk.write_fua(position, &slot, deadline)?);
+    }
+    disk.write(position, &slot, deadline)?;
+    if mode != Durability::Noflush {
+        disk.flush(deadline)?;
+    }
+    Ok(())
+}
+
+/// Bytes from one record to the next: one record, or one block of the disk if that is more.
+fn stride<P: Platform>(disk: &Block<'_, P>) -> usize {
+    RECORD_BYTES.max(disk.geometry().logical_block as usize)
+}
+
+fn slots<P: Platform>(disk: &Block<'_, P>) -> u64 {
+    disk.geometry().capacity / stride(disk) as u64
+}

@@ -1,0 +1,76 @@
+//! The guest's connection to its host: bus, terminal, and disks on demand.
+
+use crate::Failure;
+use crate::terminal::Terminal;
+use pvkit_abi::bus::Class;
+use pvkit_guest_drivers::platform::Platform;
+use pvkit_guest_drivers::{Block, Bus, Console, GrantPolicy, Sealed};
+
+/// How long the host may take to answer, in nanoseconds.
+pub(crate) const PATIENCE_NS: u64 = 30_000_000_000;
+
+/// An open session.
+pub(crate) struct Session<'p, P: Platform> {
+    pub(crate) platform: &'p P,
+    pub(crate) bus: Bus<'p, P>,
+    pub(crate) terminal: Terminal<'p, P>,
+}
+
+impl<'p, P: Platform> Session<'p, P> {
+    /// Connects, opens the console, prints what was negotiated.
+    pub(crate) fn open(platform: &'p P) -> Result<Self, Failure> {
+        let mut bus = Bus::connect(platform)?;
+        let device = bus.find(Class::CONSOLE, 0).ok_or(Failure::Wrong("the host offers no console"))?;
+        let deadline = platform.now().saturating_add(PATIENCE_NS);
+        let console = Console::open(&mut bus, device, GrantPolicy::WholeRam, deadline)?;
+        let sealed = *console.sealed();
+        let mut session = Self { platform, bus, terminal: Terminal::new(platform, console) };
+        session.print_groups();
+        session.print_sealed("console", 0, &sealed);
+        Ok(session)
+    }
+
+    /// Opens a disk with `N` slots and buffers of up to `PAGES` pages.
+    pub(crate) fn disk<const N: usize, const PAGES: usize>(
+        &mut self,
+        instance: u16,
+        depth: u32,
+    ) -> Result<Block<'p, P, N, PAGES>, Failure> {
+        let device = self.bus.find(Class::BLOCK, instance).ok_or(Failure::NoDisk(instance))?;
+        let deadline = self.deadline();
+        let disk = Block::open(&mut self.bus, device, depth, GrantPolicy::WholeRam, deadline)?;
+        self.print_sealed("disk", instance, disk.sealed());
+        let hypercalls = self.bus.counters().hypercalls;
+        self.terminal.line(format_args!("negotiated hypercalls={hypercalls}"));
+        let geometry = disk.geometry();
+        self.terminal.line(format_args!(
+            "disk {instance} capacity={} block={} read_only={}",
+            geometry.capacity, geometry.logical_block, geometry.read_only
+        ));
+        Ok(disk)
+    }
+
+    /// The time by which the host must have answered what is asked now.
+    pub(crate) fn deadline(&self) -> u64 {
+        self.platform.now().saturating_add(PATIENCE_NS)
+    }
+
+    fn print_groups(&mut self) {
+        let epoch = self.bus.epoch();
+        for choice in self.bus.negotiated().groups() {
+            let name = choice.group.name().unwrap_or("UNKNOWN");
+            self.terminal.line(format_args!(
+                "negotiated group {name} version={}.{} features={:#x}",
+                choice.major, choice.minor, choice.features
+            ));
+        }
+        self.terminal.line(format_args!("negotiated bus epoch={epoch}"));
+    }
+
+    fn print_sealed(&mut self, what: &str, instance: u16, sealed: &Sealed) {
+        self.terminal.line(format_args!(
+            "negotiated {what} {instance} version={} features={:#x} depth={} segments={} transfer={} epoch={}",
+            sealed.version, sealed.features, sealed.depth, sealed.max_segments, sealed.max_transfer, sealed.epoch
+        ));
+    }
+}
