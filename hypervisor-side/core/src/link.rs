@@ -88,7 +88,7 @@ impl Link {
     }
 
     /// Whether the guest broke the protocol of a ring in this epoch.
-    pub(crate) const fn is_latched(&self) -> bool {
+    pub(crate) fn is_latched(&self) -> bool {
         self.latched
     }
 
@@ -119,7 +119,7 @@ impl Link {
     }
 
     /// Whether a message can be sent now.
-    pub(crate) const fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         !self.latched && self.messages.room() > 0
     }
 
