@@ -1,1 +1,8 @@
-//! Placeholder while the workspace is laid out.
+//! What tests that cross crates share: guest images built once, and guests run to their end with a deadline.
+#![forbid(unsafe_code)]
+
+mod guest;
+mod images;
+
+pub use guest::{Guest, Ran, Sink, unless_kvm};
+pub use images::{freestanding, tiny, unikernel};

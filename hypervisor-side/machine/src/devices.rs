@@ -198,6 +198,10 @@ impl Slot {
         let own = pages(ram, &order.completion_pages)?;
         let peer = pages(ram, &order.request_pages)?;
         let ring = Backend::new(own, peer, size, order.epoch).map_err(|_| CallError::INVALID)?;
+        if ring.peer_epoch() != order.epoch {
+            // Rings of an older life of the device, or never made ready.
+            return Err(CallError::STALE);
+        }
         let counters = lock(&self.counters).entry(order.queue).or_default().clone();
         let (raiser, logger) = (host.clone(), host.clone());
         let port = order.port;

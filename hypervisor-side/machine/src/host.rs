@@ -113,7 +113,7 @@ impl Host {
                 return token.map(|token| (token, Ok(Finished::Done)));
             }
             Effect::ShareGrant { token, device, grant, base, length, access } => {
-                let result = self.devices.share(device, grant, &*self.ram, base, length, access);
+                let result = self.devices.share(device, grant, &self.ram, base, length, access);
                 return Some((token, result.map(|()| Finished::Done)));
             }
             Effect::RevokeGrant { token, device, grant } => {

@@ -55,7 +55,7 @@ impl Calls for InProcessCalls<'_> {
         }
         let timeout = deadline.saturating_sub(self.now()).min(MAX_BLOCK_NS);
         if timeout > 0 {
-            self.machine.hypercall(Call::SCHED_BLOCK, [timeout, 0, 0, 0, 0]);
+            let _ = self.machine.hypercall(Call::SCHED_BLOCK, [timeout, 0, 0, 0, 0]);
             self.take_pending();
         }
     }

@@ -175,9 +175,10 @@ impl<'a> Vcpu<'a> {
             return None;
         }
         let start = (&raw mut *self.fd.get_kvm_run()).cast::<u8>();
-        // SAFETY: KVM places the data inside the vCPU's mapping at `data_offset` (API documentation, KVM_EXIT_IO), and
-        // `size * count` is 4 bytes.
-        let data = unsafe { start.add(io.data_offset as usize).cast::<u32>().read_unaligned() };
+        // SAFETY: KVM places the data inside the vCPU's mapping at `data_offset` (API documentation, KVM_EXIT_IO).
+        let data = unsafe { start.add(io.data_offset as usize) }.cast::<u32>();
+        // SAFETY: `size * count` is 4 bytes, all inside the mapping; KVM does not write them before the next run.
+        let data = unsafe { data.read_unaligned() };
         (data == rax).then_some(data)
     }
 
