@@ -21,6 +21,8 @@ pub struct FakeDisk {
     pub asked: Mutex<Vec<Asked>>,
     pub fails: Mutex<Option<DiskError>>,
     pub read_only: AtomicBool,
+    /// Done in the middle of the next request.
+    pub meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl FakeDisk {
@@ -29,7 +31,13 @@ impl FakeDisk {
     }
 
     pub fn over(ram: RamDisk) -> Self {
-        Self { ram, asked: Mutex::default(), fails: Mutex::default(), read_only: AtomicBool::new(false) }
+        Self {
+            ram,
+            asked: Mutex::default(),
+            fails: Mutex::default(),
+            read_only: AtomicBool::new(false),
+            meanwhile: Mutex::default(),
+        }
     }
 
     pub fn fail_with(&self, error: Option<DiskError>) {
@@ -42,6 +50,10 @@ impl FakeDisk {
 
     fn note(&self, asked: Asked) -> Result<(), DiskError> {
         self.asked.lock().unwrap().push(asked);
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(act) = meanwhile {
+            act();
+        }
         self.fails.lock().unwrap().map_or(Ok(()), Err)
     }
 }

@@ -138,11 +138,8 @@ impl Pinned<'_> {
         if grant.generation != name.generation() || !grant.access.contains(access) {
             return Err(Status::BAD_GRANT);
         }
-        let end = offset.checked_add(u64::from(length)).ok_or(Status::BAD_GRANT)?;
-        if end > grant.bytes.len() as u64 {
-            return Err(Status::BAD_GRANT);
-        }
-        grant.bytes.part(offset as usize, length as usize).map_err(|_| Status::BAD_GRANT)
+        let offset = usize::try_from(offset).map_err(|_| Status::BAD_GRANT)?;
+        grant.bytes.part(offset, length as usize).map_err(|_| Status::BAD_GRANT)
     }
 }
 

@@ -11,7 +11,8 @@ use pvkit_abi::block::{BlockFeatures, BlockOp};
 use pvkit_abi::grant::Segment;
 use pvkit_abi::ring::RequestFlags;
 use pvkit_abi::status::{CompletionResult, Status};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use zerocopy::IntoBytes;
 
 const CAPACITY: u64 = 1 << 20;
@@ -193,6 +194,40 @@ fn two_queues_share_one_disk_and_one_grant_table() {
     assert_eq!(first.bytes(4096, 512), [7; 512], "the second queue used the first one's memory");
     first.grants.remove(ALL).unwrap();
     assert_eq!(second.ask(&mut b, read(0, 512, 4096)), refused(Status::BAD_GRANT));
+}
+
+#[test]
+fn a_grant_is_revoked_only_after_the_request_that_uses_it() {
+    let (mut guest, mut queue, disk) = open(8);
+    let (grants, removed) = (Arc::clone(&guest.grants), Arc::new(AtomicBool::new(false)));
+    let (seen, done) = (Arc::clone(&removed), Arc::new(Mutex::new(None)));
+    let handle = Arc::clone(&done);
+    *disk.meanwhile.lock().unwrap() = Some(Box::new(move || {
+        let flag = Arc::clone(&seen);
+        *handle.lock().unwrap() = Some(std::thread::spawn(move || {
+            grants.remove(ALL).unwrap();
+            flag.store(true, Ordering::SeqCst);
+        }));
+        // Long enough for a removal that does not wait; one that waits is never too slow for this test.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        assert!(!seen.load(Ordering::SeqCst), "the request still uses the memory");
+    }));
+    assert_eq!(guest.ask(&mut queue, read(0, 512, 0)), ok(0));
+    done.lock().unwrap().take().unwrap().join().unwrap();
+    assert!(removed.load(Ordering::SeqCst));
+    assert_eq!(guest.ask(&mut queue, read(0, 512, 0)), refused(Status::BAD_GRANT));
+}
+
+#[test]
+fn a_list_is_judged_and_used_as_it_was_copied() {
+    let (mut guest, mut queue, disk) = open(8);
+    guest.fill(8192, &[5; 512]);
+    let ask = indirect(&guest, BlockOp::WRITE, 0, &[segment(8192, 512)], 4096);
+    // Between the judgement and the transfer the guest rewrites its list into something that is not granted.
+    let list = guest.memory.bytes().part(4096, 16).unwrap();
+    *disk.meanwhile.lock().unwrap() = Some(Box::new(move || list.write(0, &[0xff; 16]).unwrap()));
+    assert_eq!(guest.ask(&mut queue, ask), ok(0));
+    assert_eq!(disk.ram.content()[..512], [5; 512]);
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl RawDisk {
 }
 
 /// Moves all of `pieces` by as many system calls as it takes. Each call moves something or ends the loop.
-fn transfer(
+pub(super) fn transfer(
     mut position: u64,
     mut pieces: &[SharedBytes],
     mut call: impl FnMut(u64, &[SharedBytes], usize) -> io::Result<usize>,

@@ -7,7 +7,6 @@ use proptest::prelude::*;
 use pvkit_abi::grant::GrantRef;
 use pvkit_abi::ring::{HEADER_BYTES, REQUEST_BYTES};
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 const SMALL: u64 = 64 << 10;
 

@@ -3,7 +3,6 @@
 use super::*;
 use crate::fake_guest::{READ_ONLY, WRITE_ONLY};
 use pvkit_abi::grant::GrantRef;
-use std::sync::atomic::Ordering;
 
 /// Asks, expects `status`, and that the disk saw nothing.
 #[track_caller]

@@ -103,3 +103,35 @@ fn block_size_and_serial_are_offered_as_asked_for() {
     assert_eq!((config.logical_block, config.physical_block, config.capacity), (4096, 4096, 8192));
     assert_eq!(config.serial, serial("kit-7"));
 }
+
+/// A kernel that moves a few bytes a call and is interrupted every third time.
+fn reluctant(limit: usize) -> impl FnMut(u64, &[SharedBytes], usize) -> std::io::Result<usize> {
+    let (mut calls, mut expected) = (0, 0);
+    move |position, pieces, skip| {
+        calls += 1;
+        if calls % 3 == 0 {
+            return Err(std::io::ErrorKind::Interrupted.into());
+        }
+        assert_eq!(position, expected, "each call goes on where the last one ended");
+        let rest = pieces[0].part(skip, pieces[0].len() - skip).unwrap();
+        let moved = limit.min(rest.len());
+        rest.write(0, &vec![position as u8 + 1; moved]).unwrap();
+        expected += moved as u64;
+        Ok(moved)
+    }
+}
+
+#[test]
+fn short_and_interrupted_calls_are_continued_where_they_ended() {
+    let pieces = [shared(&[0; 10]), shared(&[0; 3]), shared(&[0; 8])];
+    raw::transfer(0, &pieces, reluctant(4)).unwrap();
+    assert_eq!(copy_of(&pieces[0]), [1, 1, 1, 1, 5, 5, 5, 5, 9, 9]);
+    assert_eq!(copy_of(&pieces[1]), [11, 11, 11]);
+    assert_eq!(copy_of(&pieces[2]), [14, 14, 14, 14, 18, 18, 18, 18]);
+}
+
+#[test]
+fn a_failing_call_ends_the_transfer_with_its_errno() {
+    let full = |_: u64, _: &[SharedBytes], _: usize| Err(std::io::Error::from_raw_os_error(libc::ENOSPC));
+    assert_eq!(raw::transfer(0, &[shared(&[0; 8])], full), Err(DiskError::NoSpace));
+}
