@@ -3,6 +3,7 @@
 mod bus;
 mod calls;
 mod exits;
+mod hostile;
 mod lifecycle;
 
 use crate::fake::{FakeGuest, FakeMachine, FakeMemory, offer, with_body};
