@@ -28,7 +28,8 @@ impl BlockQueue {
         Self { port: Port::new(setup), disk, limits, features, segments: Segments::default() }
     }
 
-    /// Judges one request and carries it out. The grants stay pinned for as long as the disk uses them.
+    /// Judges one request and carries it out. The grants stay pinned for as long as the disk uses memory: a revocation
+    /// waits for a transfer, and not for a flush.
     fn serve(&mut self, request: &Request) -> CompletionResult {
         let rules = Rules::of(self.disk.as_ref(), self.features, self.limits);
         let grants = self.port.grants.pin();
@@ -36,6 +37,7 @@ impl BlockQueue {
             Ok(checked) => checked,
             Err(status) => return CompletionResult::new(status, 0),
         };
+        let _pinned = checked.uses_memory().then_some(grants);
         let segments = self.segments.as_slice();
         match execute(self.disk.as_ref(), checked, segments, &self.port.counters) {
             Ok(detail) => CompletionResult::new(Status::OK, detail),

@@ -98,6 +98,13 @@ impl BlockRequest {
     }
 }
 
+impl BlockRequest {
+    /// Whether the guest's memory is read or written.
+    pub(crate) const fn uses_memory(self) -> bool {
+        matches!(self, Self::Read { .. } | Self::Write { .. } | Self::Identify)
+    }
+}
+
 /// The one segment that a request's words name.
 fn inline_segment(request: &Request) -> Segment {
     let [_, place, offset] = request.words;

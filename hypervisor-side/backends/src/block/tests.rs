@@ -6,14 +6,14 @@ mod judged;
 use super::*;
 use crate::fake_disk::{Asked, FakeDisk};
 use crate::fake_guest::{ALL, Ask, Guest, connect, copy_of, ok, place, refused};
-use crate::{DiskError, Pass, QueueEngine};
-use pvkit_abi::block::{BlockFeatures, BlockOp};
+use crate::{Disk, DiskError, Pass, QueueEngine};
+use pvkit_abi::block::{BlockConfig, BlockFeatures, BlockOp};
 use pvkit_abi::grant::Segment;
 use pvkit_abi::ring::RequestFlags;
 use pvkit_abi::status::{CompletionResult, Status};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 const CAPACITY: u64 = 1 << 20;
 
@@ -216,6 +216,26 @@ fn a_grant_is_revoked_only_after_the_request_that_uses_it() {
     done.lock().unwrap().take().unwrap().join().unwrap();
     assert!(removed.load(Ordering::SeqCst));
     assert_eq!(guest.ask(&mut queue, read(0, 512, 0)), refused(Status::BAD_GRANT));
+}
+
+#[test]
+fn a_revocation_does_not_wait_for_a_flush() {
+    let (mut guest, mut queue, disk) = open(8);
+    let grants = Arc::clone(&guest.grants);
+    // On the queue's own thread: if the table were pinned here, this would never return.
+    *disk.meanwhile.lock().unwrap() = Some(Box::new(move || grants.remove(ALL).unwrap()));
+    assert_eq!(guest.ask(&mut queue, flush()), ok(0));
+    assert_eq!(guest.ask(&mut queue, read(0, 512, 0)), refused(Status::BAD_GRANT));
+}
+
+#[test]
+fn an_offer_tells_what_the_disk_says() {
+    let (_guest, _queue, disk) = open(8);
+    let offer = offer(disk.as_ref(), 3, BlockLimits::default(), 2, 128);
+    assert_eq!((offer.instance, offer.max_queues, offer.max_depth), (3, 2, 128));
+    assert_eq!(offer.features, BlockFeatures::all().bits());
+    assert_eq!(BlockLimits::of(&offer), BlockLimits::default());
+    assert_eq!(BlockConfig::read_from_bytes(&offer.config).unwrap(), disk.config());
 }
 
 #[test]

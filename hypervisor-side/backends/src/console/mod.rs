@@ -2,6 +2,7 @@
 
 mod input;
 mod offer;
+mod output;
 mod queue;
 
 pub use input::ConsoleInput;

@@ -4,6 +4,7 @@
 //! looked up when the bytes are there: a grant that was revoked meanwhile costs that READ, and no input.
 
 use crate::console::ConsoleInput;
+use crate::console::output::write_all;
 use crate::counters::{QueueCounters, add};
 use crate::disk::DiskError;
 use crate::engine::{Pass, Port, QueueEngine, QueueSetup, Taken};
@@ -92,10 +93,7 @@ impl ConsoleQueue {
         bytes.read(0, &mut self.buffer).map_err(|_| refused(Status::BAD_GRANT))?;
         drop(grants);
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        output
-            .write_all(&self.buffer)
-            .and_then(|()| output.flush())
-            .map_err(|error| DiskError::from(error).to_result())?;
+        write_all(&mut *output, &self.buffer).map_err(|error| DiskError::from(error).to_result())?;
         add(&self.port.counters.bytes_written, u64::from(place.length));
         Ok(place.length)
     }

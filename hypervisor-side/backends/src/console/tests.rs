@@ -3,6 +3,7 @@
 use super::*;
 use crate::fake_guest::{ALL, Ask, Guest, READ_ONLY, WRITE_ONLY, connect, ok, refused};
 use crate::{Pass, QueueEngine};
+use proptest::prelude::*;
 use pvkit_abi::console::{ConsoleConfig, ConsoleOp, MAX_TRANSFER};
 use pvkit_abi::status::{CompletionResult, Status};
 use pvkit_ring::Park;
@@ -163,6 +164,40 @@ fn a_broken_sink_costs_an_error_and_the_console_goes_on() {
     assert_eq!(guest.completions()[0].result, ok(10));
 }
 
+/// A terminal that is not ready three times out of four and takes three bytes when it is.
+#[derive(Default)]
+struct Slow {
+    calls: usize,
+    shown: Sink,
+}
+
+impl Write for Slow {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.calls += 1;
+        match self.calls % 4 {
+            0 => self.shown.lock().unwrap().write(&bytes[..bytes.len().min(3)]),
+            1 => Err(io::ErrorKind::Interrupted.into()),
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.calls += 1;
+        if self.calls.is_multiple_of(2) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+}
+
+#[test]
+fn a_sink_that_is_not_ready_gets_everything_in_the_end() {
+    let (mut guest, setup) = connect(8);
+    let slow = Slow::default();
+    let shown = Arc::clone(&slow.shown);
+    let mut queue = ConsoleQueue::new(setup, Arc::new(Mutex::new(slow)), ConsoleInput::new(64).unwrap());
+    guest.fill(0, b"hello, world");
+    assert_eq!(guest.ask(&mut queue, write(12, 0)), ok(12));
+    assert_eq!(*shown.lock().unwrap(), b"hello, world");
+}
+
 #[test]
 fn closing_aborts_the_reads_that_wait() {
     let (mut guest, mut queue, _sink, input) = open(8, 64);
@@ -175,6 +210,45 @@ fn closing_aborts_the_reads_that_wait() {
     assert_eq!(queue.pass(8), Pass::Latched);
     assert_eq!(guest.bytes(0, 4), [0; 4]);
     guest.grants.remove(ALL).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_request_is_completed_once_by_the_time_the_queue_closes(
+        asks in prop::collection::vec((0..4u8, 0..2u8, any_word(), 0..9000u64, any_word()), 1..8),
+        typed in prop::collection::vec(any::<u8>(), 0..64),
+    ) {
+        let (mut guest, mut queue, _sink, input) = open(8, 64);
+        let asks: Vec<_> = asks.into_iter().map(|(op, flags, position, length, offset)| {
+            Ask { flags: flags * 16, ..Ask::segment(op, position, length as u32, offset) }
+        }).collect();
+        let mut ids = guest.submit(&asks);
+        let mut done = Vec::new();
+        input.push(&typed);
+        for _ in 0..3 {
+            let _ = queue.pass(3);
+            done.extend(guest.completions());
+        }
+        queue.close();
+        done.extend(guest.completions());
+        let mut completed: Vec<_> = done.iter().map(|done| done.id).collect();
+        completed.sort_unstable();
+        ids.sort_unstable();
+        prop_assert_eq!(completed, ids);
+        let given: u64 = done.iter().map(|done| match asks[usize::from(done.id)].op {
+            2 if done.result.status() == Status::OK => u64::from(done.result.detail()),
+            _ => 0,
+        }).sum();
+        prop_assert_eq!(given, guest.counters.snapshot().bytes_read);
+        prop_assert!(given <= typed.len() as u64);
+    }
+}
+
+/// Mostly zero, as it must be.
+fn any_word() -> impl Strategy<Value = u64> {
+    prop_oneof![9 => Just(0), 1 => any::<u64>()]
 }
 
 #[test]

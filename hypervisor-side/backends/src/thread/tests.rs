@@ -218,6 +218,24 @@ fn a_killed_queue_loses_what_was_not_flushed_and_nothing_else() {
 }
 
 #[test]
+fn a_wake_up_that_never_came_is_served_at_the_deadline_and_counted() {
+    let mut running = start(8, 0, block);
+    let begin = Instant::now();
+    while running.guest.counters.snapshot().sleeps == 0 {
+        assert!(begin.elapsed() < PATIENCE, "the thread does not go to sleep");
+        std::thread::yield_now();
+    }
+    running.guest.submit(&[read()]);
+    assert!(running.guest.notify.is_needed(), "and this guest does not ring");
+    assert_eq!(running.wait(1).len(), 1);
+    let Running { guest, thread, .. } = running;
+    thread.stop();
+    let counted = guest.counters.snapshot();
+    assert_eq!((counted.late, counted.doorbells), (1, 0));
+    assert!(counted.to_string().ends_with("1 lost wake-ups"), "{counted}");
+}
+
+#[test]
 fn no_thread_spins_where_there_are_more_threads_than_cpus() {
     assert_eq!(spin_for(usize::MAX), 0);
     assert_eq!(spin_for(1), DEFAULT_SPIN);
