@@ -30,13 +30,14 @@ fn disk(option: &DiskOption, mutant: Option<Mutant>) -> Result<Device, Failure> 
         }
         DiskFormat::Raw(path) => {
             let serial = option.serial.clone().unwrap_or_default();
+            let label = option.serial.clone().unwrap_or_else(|| path.display().to_string());
             let raw = RawOptions { read_only: option.readonly, block_size: option.block_size, serial };
             let raw = RawDisk::open(path, &raw).map_err(Failure::user)?;
             let disk: Arc<dyn Disk> = match option.cache {
                 Cache::Writeback => Arc::new(raw),
                 Cache::Volatile => volatile(raw, VOLATILE_LIMIT, mutant)?,
             };
-            (disk, path.display().to_string())
+            (disk, label)
         }
     };
     Ok(Device::Block { disk, label })

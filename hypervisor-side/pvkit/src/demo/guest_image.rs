@@ -82,7 +82,7 @@ pub fn build(workshop: &Workshop, leash: &Leash, cpl: Option<u8>, offline: bool)
     };
     println!("guest image: building for {words}");
     cargo_build(workshop, root, leash, target)?;
-    let path = workshop.guest_target().join(target).join("guest/unikernel-image");
+    let path = workshop.guest_target().join(target).join("guest/unikernel");
     Ok(GuestImage { path, target: words })
 }
 

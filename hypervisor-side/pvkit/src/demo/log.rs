@@ -44,7 +44,7 @@ pub enum LogError {
     /// Acknowledged records are gone: what the host reads.
     HostLost { acknowledged: u64, found: u64 },
     /// Records are not acknowledged in order.
-    OutOfOrder { after: u64, got: u64 },
+    OutOfOrder { expected: u64, got: u64 },
 }
 
 impl fmt::Display for LogError {
@@ -58,7 +58,9 @@ impl fmt::Display for LogError {
             Self::HostLost { acknowledged, found } => {
                 write!(f, "{acknowledged} records were acknowledged, and after the kill the image holds {found}")
             }
-            Self::OutOfOrder { after, got } => write!(f, "record {got} is acknowledged after record {after}"),
+            Self::OutOfOrder { expected, got } => {
+                write!(f, "record {got} is acknowledged where {expected} is the next")
+            }
         }
     }
 }
@@ -153,11 +155,12 @@ impl Log<'_> {
         Ok(found)
     }
 
+    /// The guest acknowledges one record: the next one, counted from 0.
     fn count(&mut self, acked: u64) -> Result<(), LogError> {
-        if acked != self.acknowledged + 1 {
-            return Err(LogError::OutOfOrder { after: self.acknowledged, got: acked });
+        if acked != self.acknowledged {
+            return Err(LogError::OutOfOrder { expected: self.acknowledged, got: acked });
         }
-        self.acknowledged = acked;
+        self.acknowledged += 1;
         Ok(())
     }
 

@@ -44,13 +44,19 @@ pub fn demo(options: &DemoOptions) -> Result<ExitCode, Failure> {
     let (machine, words) = choose_machine(options);
     println!("pvkit demo on {words}");
     let result = main_job(options, machine, &leash);
+    let seconds = start.elapsed().as_secs_f64();
     match (result, caught.signal()) {
         (_, Some(signal)) => Err(Failure::signal(signal)),
         (Ok(verdict), None) => {
-            println!("pvkit demo passed on {words} in {:.1} s: {verdict}", start.elapsed().as_secs_f64());
+            println!("pvkit demo passed on {words} in {seconds:.1} s: {verdict}");
             Ok(ExitCode::SUCCESS)
         }
-        (Err(failure), None) => Err(failure.while_doing(format!("demo FAILED on {words}"))),
+        (Err(failure), None) => {
+            // The verdict is the last line, so the reasons come before it.
+            eprintln!("pvkit: {failure}");
+            println!("pvkit demo FAILED on {words} in {seconds:.1} s");
+            Ok(failure.exit_code())
+        }
     }
 }
 

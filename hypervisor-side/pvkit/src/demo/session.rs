@@ -133,6 +133,8 @@ impl<'a> Session<'a> {
         while let Some(line) = self.line()? {
             match wanted(&line) {
                 Some(found) => return Ok(found),
+                // What was negotiated is shown once, by the host.
+                None if line.starts_with("negotiated ") => {}
                 None => println!("  guest: {line}"),
             }
         }
@@ -175,8 +177,8 @@ impl Guest {
         if self.mutant == Some(Mutant::BackendNoflush) {
             command.args(["--mutant", "backend-noflush"]);
         }
-        command.arg("--disk").arg(disk(&self.documents, "readonly=on"));
-        command.arg("--disk").arg(disk(&self.log, "cache=volatile"));
+        command.arg("--disk").arg(disk(&self.documents, "readonly=on,serial=documents"));
+        command.arg("--disk").arg(disk(&self.log, "cache=volatile,serial=log"));
         command.arg("--stats-file").arg(&self.stats);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         Ok(command)

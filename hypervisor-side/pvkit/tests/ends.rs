@@ -1,0 +1,77 @@
+//! How a run ends: the guest's status, its crash, signals; and that nothing stays behind, however it ends.
+
+mod guest;
+
+use guest::{folder, pvkit, send, tiny, wait_for_end, wait_for_line};
+use rustix::process::Signal;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+#[test]
+fn the_guests_power_off_is_success() {
+    let Some(tiny) = tiny() else { return };
+    let output =
+        pvkit(&["run", "--kernel", tiny.to_str().unwrap(), "--cmdline", "hello", "--stats=json"]).output().unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("hello from CPL 3"));
+    let stats: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(stats["hypercalls"]["negotiate"], 1, "{stats}");
+}
+
+#[test]
+fn a_crash_shows_message_and_registers() {
+    let Some(tiny) = tiny() else { return };
+    for (how, message) in [("crash", "last words"), ("ud2", "invalid opcode"), ("null", "page fault")] {
+        let output = pvkit(&["run", "--kernel", tiny.to_str().unwrap(), "--cmdline", how]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(101), "{text}");
+        assert!(text.contains(message) && text.contains("rip="), "{text}");
+    }
+}
+
+/// A guest that never ends, with a disk of its own.
+fn endless(tiny: &Path, folder: &Path) -> Child {
+    let image = folder.join("disk.img");
+    if !image.exists() {
+        fs::write(&image, [0; 4096]).unwrap();
+    }
+    let mut child = pvkit(&["run", "--kernel", tiny.to_str().unwrap(), "--cmdline", "spin", "--disk"])
+        .arg(&image)
+        .env("TMPDIR", folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for_line(&mut child, "hello");
+    child
+}
+
+#[test]
+fn signals_end_a_run_and_leave_nothing() {
+    let Some(tiny) = tiny() else { return };
+    let folder = folder("signals");
+    for (signal, code) in [(Signal::INT, Some(130)), (Signal::TERM, Some(143)), (Signal::KILL, None)] {
+        let mut child = endless(tiny, &folder);
+        send(&child, signal);
+        assert_eq!(wait_for_end(&mut child).code(), code);
+        let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["disk.img"], "after {signal:?}");
+        // The next round opens the same image for writing: the lock is gone too.
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn two_guests_run_side_by_side() {
+    let Some(tiny) = tiny() else { return };
+    let (one, two) = (folder("side-one"), folder("side-two"));
+    let mut first = endless(tiny, &one);
+    let mut second = endless(tiny, &two);
+    send(&first, Signal::TERM);
+    assert_eq!(wait_for_end(&mut first).code(), Some(143));
+    assert_eq!(second.try_wait().unwrap(), None, "the other one did not notice");
+    send(&second, Signal::TERM);
+    assert_eq!(wait_for_end(&mut second).code(), Some(143));
+    fs::remove_dir_all(one).unwrap();
+    fs::remove_dir_all(two).unwrap();
+}

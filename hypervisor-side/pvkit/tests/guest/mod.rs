@@ -1,0 +1,99 @@
+//! The guests of these tests: the tiny image, built once, and what a machine must have to run it.
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// The program under test.
+pub const PVKIT: &str = env!("CARGO_BIN_EXE_pvkit");
+/// No wait of these tests is longer.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program with a command line, without what `cargo test` put into its environment.
+pub fn pvkit(arguments: &[&str]) -> Command {
+    let mut command = Command::new(PVKIT);
+    command.args(arguments).env_remove("CARGO_MANIFEST_DIR").stdin(Stdio::null());
+    command
+}
+
+/// The tiny image, or `None` with a visible word about what is lacking.
+pub fn tiny() -> Option<&'static Path> {
+    static TINY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = TINY.get_or_init(|| {
+        pvkit_machine::probe_kvm().map_err(|problem| problem.to_string())?;
+        build()
+    });
+    match built {
+        Ok(path) => Some(path),
+        Err(lacking) => {
+            skip(lacking);
+            None
+        }
+    }
+}
+
+/// Says on the real standard error, which the test runner does not hold back, that a test has not run.
+pub fn skip(lacking: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {lacking}");
+}
+
+fn build() -> Result<PathBuf, String> {
+    let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("guest");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "unikernel-image", "--profile", "guest"])
+        .args(["--target", "x86_64-unknown-none", "--target-dir"])
+        .arg(&target_dir)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+        .status();
+    match status {
+        Ok(status) if status.success() => Ok(target_dir.join("x86_64-unknown-none/guest/tiny")),
+        _ => Err("the tiny guest cannot be built (rustup target add x86_64-unknown-none)".into()),
+    }
+}
+
+/// Waits for a line of a child's standard output that contains `wanted`.
+pub fn wait_for_line(child: &mut Child, wanted: &str) -> String {
+    let mut reader = BufReader::new(child.stdout.as_mut().unwrap());
+    let mut seen = String::new();
+    loop {
+        let mut line = String::new();
+        let read = reader.read_line(&mut line).unwrap();
+        seen.push_str(&line);
+        if line.contains(wanted) {
+            return line;
+        }
+        assert!(read > 0, "`{wanted}` never came, only: {seen}");
+    }
+}
+
+/// Waits for a child's end, and fails the test if it does not come.
+pub fn wait_for_end(child: &mut Child) -> std::process::ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("the process did not end");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Sends a signal to a child of ours.
+pub fn send(child: &Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// An empty folder of one test's own.
+pub fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
