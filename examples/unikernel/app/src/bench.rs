@@ -4,6 +4,7 @@ use crate::session::Session;
 use crate::{Failure, Options};
 use alloc::vec::Vec;
 use pvkit_abi::PAGE_SIZE;
+use pvkit_abi::ring::MIN_DEPTH;
 use pvkit_guest_drivers::block::Request;
 use pvkit_guest_drivers::platform::Platform;
 use pvkit_guest_drivers::{Block, Buffer};
@@ -17,13 +18,13 @@ type Disk<'p, P> = Block<'p, P, MAX_DEPTH, 1>;
 type Page<'p, P> = Buffer<'p, P, 1>;
 
 pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<(), Failure> {
-    let mut disk: Disk<'_, P> = session.disk(options.disk, options.depth)?;
+    let mut disk: Disk<'_, P> = session.disk(options.disk, options.depth.max(MIN_DEPTH))?;
     session.terminal.flush()?;
     let pages = disk.geometry().capacity / PAGE_SIZE as u64;
     if pages == 0 {
         return Err(Failure::Wrong("the disk is smaller than a page"));
     }
-    let depth = u64::from(disk.sealed().depth).min(options.requests.max(1));
+    let depth = u64::from(disk.sealed().depth.min(options.depth)).min(options.requests.max(1));
     let mut idle = Vec::new();
     for _ in 0..depth {
         idle.push(Page::allocate(session.platform, PAGE_SIZE).map_err(|_| Failure::Wrong("no memory for buffers"))?);
