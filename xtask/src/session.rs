@@ -7,7 +7,7 @@ use crate::lane::{Expect, Invocation, Lane, Step};
 use crate::lanes::LANES;
 use crate::need::{Need, Probes, Remedy};
 use crate::summary::{Summary, Verdict};
-use crate::test_counts::TestCounts;
+use crate::test_counts::{TestCounts, self_skipped};
 use crate::workspace::Workspace;
 use std::fs;
 use std::io::Write;
@@ -252,6 +252,9 @@ fn command(invocation: &Invocation, workspace: &Workspace) -> Command {
 
 fn judge(expect: Expect, success: bool, output: &str) -> Result<TestCounts, String> {
     let counts = TestCounts::parse(output);
+    if let (true, Some(line)) = (success, self_skipped(output)) {
+        return Err(format!("a test did not do its work, though the lane's probes say that it can: {line}"));
+    }
     match (expect, success) {
         (Expect::Success, true) => Ok(counts),
         (Expect::Tests, true) if counts.passed > 0 => Ok(counts),

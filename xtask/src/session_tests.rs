@@ -90,6 +90,12 @@ fn a_test_run_without_a_test_is_a_failure() {
 }
 
 #[test]
+fn a_test_that_skips_itself_fails_the_lane() {
+    let output = "skipped: kvm: no right\ntest result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
+    assert!(judge(Expect::Tests, true, output).is_err_and(|why| why.contains("skipped: kvm: no right")));
+}
+
+#[test]
 fn the_target_folder_is_filled_into_variables() {
     let invocation =
         Invocation { line: "cargo test", environment: &[("CARGO_TARGET_DIR", "{target}/loom")], expect: Expect::Tests };

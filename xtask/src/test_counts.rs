@@ -1,4 +1,4 @@
-//! How many tests a run reports, from the lines that the standard harness prints.
+//! How many tests a run reports, from the lines that the standard harness prints, and which ones skipped themselves.
 
 /// Tests of one or more harnesses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,11 @@ impl TestCounts {
             ignored: sum.ignored + number_before(result, " ignored"),
         })
     }
+}
+
+/// The first reason for which a test did not do its work, if its output is shown: a line `skipped: <what>: <why>`.
+pub fn self_skipped(output: &str) -> Option<&str> {
+    output.lines().find(|line| line.starts_with("skipped: "))
 }
 
 fn number_before(result: &str, word: &str) -> u64 {
@@ -40,6 +45,15 @@ mod tests {
     fn a_run_that_filtered_everything_out_has_no_tests() {
         let output = "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.00s";
         assert_eq!(TestCounts::parse(output).passed, 0);
+    }
+
+    #[test]
+    fn a_test_that_skips_itself_is_noticed() {
+        assert_eq!(
+            self_skipped("running 1 test\nskipped: kvm: no right\ntest result: ok."),
+            Some("skipped: kvm: no right")
+        );
+        assert_eq!(self_skipped("3 lanes were skipped: none of yours"), None);
     }
 
     #[test]
