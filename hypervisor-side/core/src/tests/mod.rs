@@ -5,6 +5,7 @@ mod calls;
 mod exits;
 mod hostile;
 mod lifecycle;
+mod model;
 
 use crate::fake::{FakeGuest, FakeMachine, FakeMemory, offer, with_body};
 use crate::{DeviceConfig, Domain, DomainConfig};
