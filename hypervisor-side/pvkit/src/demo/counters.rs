@@ -1,5 +1,6 @@
 //! Shows what a run came to: what was negotiated, and the counters, each per request too.
 
+use super::say::say;
 use super::workshop::RunFile;
 use serde_json::Value;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -19,7 +20,7 @@ pub fn take(stats: &mut RunFile) -> io::Result<Value> {
 /// Prints a run's counters.
 pub fn show(title: &str, stats: &Value) {
     for line in lines(title, stats) {
-        println!("{line}");
+        say(format_args!("{line}"));
     }
 }
 

@@ -119,24 +119,21 @@ fn format_with(
     documents: &Documents,
     mke2fs: &Path,
 ) -> Result<RunFile, DiskImageError> {
-    let _lock = workshop.lock()?;
-    let staging = workshop.path("documents");
+    let lock = workshop.lock()?;
+    let scratch = workshop.scratch(&lock)?;
+    let (staging, image) = (scratch.join("documents"), scratch.join("documents.ext4"));
     stage(documents, &staging)?;
-    let image = workshop.path("documents.ext4.new");
     format(leash, mke2fs, &staging, &image, documents)?;
-    settle(leash, workshop, &staging, &image)?;
-    fs::remove_dir_all(&staging)?;
+    settle(leash, &scratch, &staging, &image)?;
     let finished = workshop.path("documents.ext4");
     fs::rename(&image, &finished)?;
+    fs::remove_dir_all(&scratch)?;
     // Opened under the lock: another demo may put its own in this place later.
     Ok(RunFile::of(File::open(&finished)?))
 }
 
 /// Writes the documents out, with the same modes and times for everyone.
 fn stage(documents: &Documents, staging: &Path) -> io::Result<()> {
-    if staging.exists() {
-        fs::remove_dir_all(staging)?;
-    }
     for (name, bytes) in documents {
         let path = staging.join(name);
         fs::create_dir_all(path.parent().unwrap_or(staging))?;
@@ -180,7 +177,7 @@ fn format(
 }
 
 /// mke2fs copies owner and times from the staging folder, which are of this run: debugfs writes fixed ones.
-fn settle(leash: &Leash, workshop: &Workshop, staging: &Path, image: &Path) -> Result<(), DiskImageError> {
+fn settle(leash: &Leash, scratch: &Path, staging: &Path, image: &Path) -> Result<(), DiskImageError> {
     let Some(debugfs) = find_tool("debugfs") else { return Ok(()) };
     let mut script = String::new();
     // Inode 2 is the root folder, which `count` has counted too.
@@ -193,13 +190,12 @@ fn settle(leash: &Leash, workshop: &Workshop, staging: &Path, image: &Path) -> R
             let _ = writeln!(script, "set_inode_field <{inode}> {field} 0");
         }
     }
-    let path = workshop.path("documents.debugfs");
+    let path = scratch.join("documents.debugfs");
     fs::write(&path, script)?;
     let status = leash.run_guarded(&debugfs.to_string_lossy(), PATIENCE, |command| {
         command.arg("-w").arg("-f").args([&path, image]).env("E2FSPROGS_FAKE_TIME", TIME);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     });
-    fs::remove_file(&path)?;
     check("debugfs", status)
 }
 

@@ -1,8 +1,10 @@
 //! Builds the guest image, at run time, in a target folder of its own.
 
 use super::leash::{Leash, LeashError};
+use super::say::say;
 use super::workshop::Workshop;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -36,6 +38,8 @@ pub enum BuildError {
     Leash(LeashError),
     /// Cargo said no.
     Cargo(ExitStatus),
+    /// The demo's folder cannot be used.
+    Folder(io::Error),
 }
 
 impl fmt::Display for BuildError {
@@ -51,6 +55,7 @@ impl fmt::Display for BuildError {
                 "the target {FREESTANDING} is not installed, and a static image runs at CPL 3 only; run `rustup target \
                  add {FREESTANDING}` or leave out --cpl 0"
             ),
+            Self::Folder(_) => write!(f, "the demo's folder in the target folder cannot be used"),
             Self::Leash(_) => write!(f, "building the guest image did not end well"),
             Self::Cargo(status) => {
                 write!(f, "cargo could not build the guest image ({status}); its messages are above")
@@ -63,6 +68,7 @@ impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Leash(error) => Some(error),
+            Self::Folder(error) => Some(error),
             _ => None,
         }
     }
@@ -80,7 +86,7 @@ pub fn build(workshop: &Workshop, leash: &Leash, cpl: Option<u8>, offline: bool)
         (false, Some(0)) => return Err(BuildError::StaticIsCpl3),
         (false, _) => (STATIC, format!("{STATIC}, static (runs at CPL 3 only)")),
     };
-    println!("guest image: building for {words}");
+    say(format_args!("guest image: building for {words}"));
     cargo_build(workshop, root, leash, target)?;
     let path = workshop.guest_target().join(target).join("guest/unikernel");
     Ok(GuestImage { path, target: words })
@@ -102,7 +108,7 @@ fn is_installed(root: &Path) -> bool {
 
 /// The one announced attempt to install it.
 fn install(root: &Path, leash: &Leash) -> Result<bool, BuildError> {
-    println!("guest image: {FREESTANDING} is not installed; trying once: rustup target add {FREESTANDING}");
+    say(format_args!("guest image: {FREESTANDING} is not installed; trying once: rustup target add {FREESTANDING}"));
     let tried = leash.run_guarded("rustup", INSTALL_PATIENCE, |command| {
         command.args(["target", "add", FREESTANDING]).current_dir(root).stdin(Stdio::null());
     });
@@ -114,6 +120,8 @@ fn install(root: &Path, leash: &Leash) -> Result<bool, BuildError> {
 }
 
 fn cargo_build(workshop: &Workshop, root: &Path, leash: &Leash, target: &str) -> Result<(), BuildError> {
+    let lock = workshop.lock().map_err(BuildError::Folder)?;
+    let scratch = workshop.scratch(&lock).map_err(BuildError::Folder)?;
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let status = leash.run_guarded(&cargo, BUILD_PATIENCE, |command| {
         command
@@ -121,9 +129,10 @@ fn cargo_build(workshop: &Workshop, root: &Path, leash: &Leash, target: &str) ->
             .arg(workshop.guest_target())
             .current_dir(root)
             .stdin(Stdio::null())
-            // A compiler that is killed leaves its linker folder behind: here the next build finds room for it.
-            .env_remove("CARGO_MANIFEST_DIR");
+            // A compiler that is killed leaves its linker's folder behind: in here the next build finds it.
+            .env("TMPDIR", &scratch);
     });
+    let _ = std::fs::remove_dir_all(scratch);
     match status.map_err(BuildError::Leash)? {
         status if status.success() => Ok(()),
         status => Err(BuildError::Cargo(status)),

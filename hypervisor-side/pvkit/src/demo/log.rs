@@ -7,6 +7,7 @@
 use super::leash::Leash;
 use super::log_image;
 use super::random::Random;
+use super::say::say;
 use super::session::{Guest, Session, SessionError};
 use super::workshop::RunFile;
 use std::fmt;
@@ -105,11 +106,11 @@ pub fn verify(
     let mut log = Log { guest, leash, image, cmdline, acknowledged: 0 };
     for life in 1..=KILLS {
         let (found, added) = log.live_and_die(random)?;
-        println!("log: life {life}: found {found}, acknowledged {added} more, killed");
+        say(format_args!("log: life {life}: found {found}, acknowledged {added} more, killed"));
         log.check_image()?;
     }
     let found = log.last_life()?;
-    println!("log: life {}: found {found}, acknowledged {LAST_RECORDS} more, ended by itself", KILLS + 1);
+    say(format_args!("log: life {}: found {found}, acknowledged {LAST_RECORDS} more, ended by itself", KILLS + 1));
     log.check_image()?;
     Ok(LogKept { acknowledged: log.acknowledged, kills: KILLS })
 }

@@ -15,6 +15,7 @@ mod leash;
 mod log;
 mod log_image;
 mod random;
+mod say;
 mod session;
 mod workshop;
 
@@ -23,6 +24,7 @@ use crate::failure::Failure;
 use crate::signals;
 use leash::Leash;
 use random::Random;
+use say::say;
 use session::Guest;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,19 +44,19 @@ pub fn demo(options: &DemoOptions) -> Result<ExitCode, Failure> {
     let caught = signals::watch(move || cut.cut()).map_err(Failure::run)?;
     let start = Instant::now();
     let (machine, words) = choose_machine(options);
-    println!("pvkit demo on {words}");
+    say(format_args!("pvkit demo on {words}"));
     let result = main_job(options, machine, &leash);
     let seconds = start.elapsed().as_secs_f64();
     match (result, caught.signal()) {
         (_, Some(signal)) => Err(Failure::signal(signal)),
         (Ok(verdict), None) => {
-            println!("pvkit demo passed on {words} in {seconds:.1} s: {verdict}");
+            say(format_args!("pvkit demo passed on {words} in {seconds:.1} s: {verdict}"));
             Ok(ExitCode::SUCCESS)
         }
         (Err(failure), None) => {
             // The verdict is the last line, so the reasons come before it.
             eprintln!("pvkit: {failure}");
-            println!("pvkit demo FAILED on {words} in {seconds:.1} s");
+            say(format_args!("pvkit demo FAILED on {words} in {seconds:.1} s"));
             Ok(failure.exit_code())
         }
     }
@@ -77,12 +79,12 @@ fn main_job(options: &DemoOptions, machine: MachineChoice, leash: &Leash) -> Res
     let kernel = match machine {
         MachineChoice::Kvm => Some(kernel(options, &workshop, leash)?),
         MachineChoice::InProcess => {
-            println!("guest image: not needed, the same application runs as a thread of this program");
+            say(format_args!("guest image: not needed, the same application runs as a thread of this program"));
             None
         }
     };
     let documents = disk_image::make(&workshop, leash, options.ready_made, disk_image::LIMIT).map_err(Failure::run)?;
-    println!("document disk: {} files, {}", documents.hashes.len(), documents.origin);
+    say(format_args!("document disk: {} files, {}", documents.hashes.len(), documents.origin));
     let log = log_disk(&workshop, options.keep)?;
     let mut stats = workshop.unnamed(0).map_err(Failure::run)?;
     let guest = Guest {
@@ -95,7 +97,10 @@ fn main_job(options: &DemoOptions, machine: MachineChoice, leash: &Leash) -> Res
     };
 
     let files = files::verify(&guest, leash, &documents.hashes).map_err(Failure::run)?;
-    println!("files: {} read by the guest, {} bytes, every SHA-256 is the original's", files.files, files.bytes);
+    say(format_args!(
+        "files: {} read by the guest, {} bytes, every SHA-256 is the original's",
+        files.files, files.bytes
+    ));
     let counted = counters::take(&mut stats).map_err(Failure::run)?;
     counters::show("files", &counted);
 
@@ -103,18 +108,18 @@ fn main_job(options: &DemoOptions, machine: MachineChoice, leash: &Leash) -> Res
     let counted = counters::take(&mut stats).map_err(Failure::run)?;
     counters::show("log", &counted);
     if options.keep {
-        println!("log disk: kept as {}", log.path.display());
+        say(format_args!("log disk: kept as {}", log.path.display()));
     }
     Ok(format!("{} files verified, {} log records kept over {} kills", files.files, kept.acknowledged, kept.kills))
 }
 
 fn kernel(options: &DemoOptions, workshop: &Workshop, leash: &Leash) -> Result<PathBuf, Failure> {
     if let Some(kernel) = &options.kernel {
-        println!("guest image: {}", kernel.display());
+        say(format_args!("guest image: {}", kernel.display()));
         return Ok(kernel.clone());
     }
     let image = guest_image::build(workshop, leash, options.cpl, options.offline).map_err(Failure::run)?;
-    println!("guest image: {}, for {}", image.path.display(), image.target);
+    say(format_args!("guest image: {}, for {}", image.path.display(), image.target));
     Ok(image.path)
 }
 
@@ -125,7 +130,7 @@ fn log_disk(workshop: &Workshop, keep: bool) -> Result<RunFile, Failure> {
 
 fn keep_log(options: &DemoOptions, guest: &Guest, leash: &Leash, log: &RunFile) -> Result<log::LogKept, Failure> {
     let seed = options.seed.unwrap_or_else(random::fresh_seed);
-    println!("log: moments of the kills chosen by --seed {seed}");
+    say(format_args!("log: moments of the kills chosen by --seed {seed}"));
     let mode = match options.mutant {
         Some(Mutant::GuestNoflush) => " mode=noflush",
         Some(Mutant::BackendNoflush) | None => "",
@@ -144,6 +149,6 @@ pub fn document_disk(options: &DocumentDiskOptions) -> Result<ExitCode, Failure>
     if options.pack {
         disk_image::pack(&disk, &options.out).map_err(Failure::run)?;
     }
-    println!("{}: {} files, {}", options.out.display(), disk.hashes.len(), disk.origin);
+    say(format_args!("{}: {} files, {}", options.out.display(), disk.hashes.len(), disk.origin));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,7 @@
 //! One guest of the demo: this same program as a child process, its console read line by line.
 
 use super::leash::{Leash, LeashError};
+use super::say::say;
 use crate::cli::Mutant;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
@@ -135,7 +136,7 @@ impl<'a> Session<'a> {
                 Some(found) => return Ok(found),
                 // What was negotiated is shown once, by the host.
                 None if line.starts_with("negotiated ") => {}
-                None => println!("  guest: {line}"),
+                None => say(format_args!("  guest: {line}")),
             }
         }
         Err(SessionError::Ended { expected, status: self.leash.wait(SILENCE).ok() })

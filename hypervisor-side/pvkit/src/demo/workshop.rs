@@ -10,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long another demo may take to make its disk.
-const LOCK_PATIENCE: Duration = Duration::from_secs(120);
+/// How long another demo may take to make its products, a cold build among them.
+const LOCK_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Where the demo works.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Workshop {
     /// Waits until no other demo makes products here.
     ///
     /// # Errors
-    /// The other one takes longer than two minutes, or the folder cannot be locked.
+    /// The other one takes longer than ten minutes, or the folder cannot be locked.
     pub fn lock(&self) -> io::Result<Lock> {
         let folder = File::open(&self.folder)?;
         let deadline = Instant::now() + LOCK_PATIENCE;
@@ -86,6 +86,19 @@ impl Workshop {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// An empty folder for what tools leave behind when they are killed. Needs the lock: the next holder empties it.
+    ///
+    /// # Errors
+    /// It cannot be made or emptied.
+    pub fn scratch(&self, _lock: &Lock) -> io::Result<PathBuf> {
+        let folder = self.path("scratch");
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir(&folder)?;
+        Ok(folder)
     }
 
     /// A file without a name, of `length` zeros.
