@@ -291,3 +291,6 @@ fn image_rights(image: &Image, page: u64) -> u64 {
     let execute = if rights.execute { 0 } else { NO_EXECUTE };
     PRESENT | USER | write | execute
 }
+
+#[cfg(test)]
+mod tests;

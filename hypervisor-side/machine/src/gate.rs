@@ -149,3 +149,6 @@ impl Gate {
         (0..PENDING_WORDS).any(|i| self.area.word(i * 8).is_ok_and(|word| word.load(Ordering::SeqCst) != 0))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,3 +146,6 @@ fn parse_note(desc: &[u8]) -> Result<GuestNote, ImageError> {
     }
     Ok(note)
 }
+
+#[cfg(test)]
+mod tests;
