@@ -3,7 +3,7 @@
 //! To add one, add an entry: nothing else knows their names. Quick ones first; a lane's steps stop at the first failure.
 
 use crate::checks::{dependencies, file_length, unsafe_ledger};
-use crate::lane::{Lane, Stage, Step, run, run_with, seconds, tests, tests_with};
+use crate::lane::{Full, Lane, Stage, Step, run, run_with, seconds, tests, tests_with};
 use crate::need::Need;
 
 /// Every lane, in the order they run.
@@ -73,40 +73,70 @@ pub const LANES: &[Lane] = &[
     },
     Lane {
         name: "tests",
-        protects: "Every crate does what its tests say, one by one.",
-        stage: Stage::Test,
-        needs: &[Need::Cc],
-        steps: &[tests("cargo test --workspace --exclude unikernel-image --lib --bins --tests --no-fail-fast")],
-        limit: seconds(900),
-        full: None,
-    },
-    Lane {
-        name: "documentation",
-        protects: "The examples in the documentation compile and hold, and its links lead somewhere.",
+        protects: "Every crate without a lane of its own does what its tests say.",
         stage: Stage::Test,
         needs: &[],
-        steps: &[
-            run("cargo test --workspace --exclude unikernel-image --doc"),
-            run_with("cargo doc --workspace --exclude unikernel-image --no-deps", &[("RUSTDOCFLAGS", "-D warnings")]),
-        ],
-        limit: seconds(600),
-        full: None,
-    },
-    Lane {
-        name: "loom",
-        protects: "No interleaving of publish and sleep loses a wake-up; without the fence one does.",
-        stage: Stage::Test,
-        needs: &[],
-        steps: &[tests_with(
-            "cargo test -p pvkit-ring --release --test loom",
-            &[("RUSTFLAGS", "--cfg loom"), ("CARGO_TARGET_DIR", "{target}/loom")],
+        steps: &[tests(
+            "cargo test --no-fail-fast --lib --bins --tests -p pvkit-shared-memory -p pvkit-guest-drivers -p pvkit-backends \
+             -p pvkit-machine -p unikernel-app -p unikernel-hosted -p xtask",
         )],
         limit: seconds(600),
         full: None,
     },
     Lane {
+        name: "abi",
+        protects: "The bytes on the wire are the golden ones, in Rust and in the C header.",
+        stage: Stage::Test,
+        needs: &[Need::Cc],
+        steps: &[tests("cargo test --no-fail-fast -p pvkit-abi --lib --tests -- --show-output")],
+        limit: seconds(300),
+        full: None,
+    },
+    Lane {
+        name: "ring-model",
+        protects: "Both halves of a ring agree with a model that knows no ring, near every wrap.",
+        stage: Stage::Test,
+        needs: &[],
+        steps: &[tests("cargo test -p pvkit-ring --lib --test walk")],
+        limit: seconds(300),
+        full: None,
+    },
+    Lane {
+        name: "hostile",
+        protects: "A peer that rewrites any shared word between any two steps breaks nothing but its own queue.",
+        stage: Stage::Test,
+        needs: &[],
+        steps: &[tests("cargo test --release -p pvkit-ring --test hostile")],
+        limit: seconds(300),
+        full: Some(Full {
+            steps: &[tests_with(
+                "cargo test --release -p pvkit-ring --test hostile",
+                &[("PVKIT_HOSTILE_STEPS", "100000000")],
+            )],
+            limit: seconds(3600),
+        }),
+    },
+    Lane {
+        name: "loom",
+        protects: "No interleaving of publish and sleep loses a wake-up; mutants without a fence do, and are caught.",
+        stage: Stage::Test,
+        needs: &[],
+        steps: &[tests("cargo test --release -p pvkit-ring --test loom")],
+        limit: seconds(600),
+        full: None,
+    },
+    Lane {
+        name: "core",
+        protects: "The hypervisor's logic keeps its invariants under any calls of any guest.",
+        stage: Stage::Test,
+        needs: &[],
+        steps: &[tests("cargo test -p pvkit-core --lib --tests")],
+        limit: seconds(300),
+        full: None,
+    },
+    Lane {
         name: "miri",
-        protects: "The shared-memory crate has no undefined behaviour: its proofs hold under Miri's eyes.",
+        protects: "The shared-memory crate has no undefined behaviour that Miri can see.",
         stage: Stage::Test,
         needs: &[Need::Miri],
         steps: &[tests_with(
@@ -118,7 +148,7 @@ pub const LANES: &[Lane] = &[
     },
     Lane {
         name: "instructions",
-        protects: "A request costs both halves of the ring no more than the 180 instructions promised.",
+        protects: "A request costs both halves of the ring no more than the promised 180 instructions.",
         stage: Stage::Test,
         needs: &[Need::Valgrind, Need::GungraunRunner],
         steps: &[run("cargo bench -p pvkit-ring --bench instructions")],
@@ -126,12 +156,97 @@ pub const LANES: &[Lane] = &[
         full: None,
     },
     Lane {
+        name: "documentation",
+        protects: "The examples in the documentation hold, and its links lead somewhere.",
+        stage: Stage::Test,
+        needs: &[],
+        steps: &[
+            run("cargo test --workspace --exclude unikernel-image --doc"),
+            run_with("cargo doc --workspace --exclude unikernel-image --no-deps", &[("RUSTDOCFLAGS", "-D warnings")]),
+        ],
+        limit: seconds(600),
+        full: None,
+    },
+    Lane {
+        name: "guest-freestanding",
+        protects: "The guest images build without an operating system, for CPL 3 and CPL 0.",
+        stage: Stage::Test,
+        needs: &[Need::NoneTarget],
+        steps: &[run("cargo build -p unikernel-image --profile guest --target x86_64-unknown-none")],
+        limit: seconds(300),
+        full: None,
+    },
+    Lane {
+        name: "guest-static",
+        protects: "Without that target the guest images build as static programs, for CPL 3.",
+        stage: Stage::Test,
+        needs: &[Need::Cc],
+        steps: &[run("cargo build -p unikernel-image --profile guest --target x86_64-unknown-linux-gnu")],
+        limit: seconds(300),
+        full: None,
+    },
+    Lane {
+        name: "in-process",
+        protects: "The guest's code does the same without KVM, as a thread of the host.",
+        stage: Stage::Test,
+        needs: &[],
+        steps: &[tests("cargo test -p pvkit-tests --test in_process")],
+        limit: seconds(300),
+        full: None,
+    },
+    Lane {
+        name: "kvm",
+        protects: "Real guests on KVM, well-behaved and wild, cost what was promised and harm nobody.",
+        stage: Stage::Test,
+        needs: &[Need::Kvm, Need::NoneTarget],
+        steps: &[tests("cargo test -p pvkit-tests --test kvm_* -- --show-output")],
+        limit: seconds(600),
+        full: None,
+    },
+    Lane {
+        name: "program",
+        protects: "pvkit names each mistake and its remedy, and leaves no process, lock or file however it ends.",
+        stage: Stage::Test,
+        needs: &[Need::Kvm, Need::NoneTarget, Need::Mke2fs],
+        steps: &[tests("cargo test --no-fail-fast -p pvkit --lib --bins --tests -- --show-output")],
+        limit: seconds(600),
+        full: None,
+    },
+    Lane {
+        name: "mutants",
+        protects: "The log test can fail: without the guest's or the backend's flush it does.",
+        stage: Stage::Test,
+        needs: &[],
+        steps: &[
+            tests("cargo test -p pvkit --features mutants --test mutants"),
+            tests("cargo test -p pvkit --features mutants --test demo a_guest_that_does_not_flush"),
+        ],
+        limit: seconds(300),
+        full: None,
+    },
+    Lane {
         name: "demo",
-        protects: "The main job, whole: a guest on KVM reads files and keeps its log over being killed.",
+        protects: "The main job, whole: a guest on KVM reads files, and keeps its log over being killed.",
         stage: Stage::Test,
         needs: &[Need::Kvm, Need::NoneTarget, Need::Mke2fs],
         steps: &[run("cargo run --release --quiet")],
-        limit: seconds(600),
+        limit: seconds(300),
+        full: Some(Full {
+            steps: &[
+                run("cargo run --release --quiet"),
+                run("cargo run --release --quiet -- demo --cpl 0"),
+                run("cargo run --release --quiet -- demo --ready-made"),
+            ],
+            limit: seconds(1200),
+        }),
+    },
+    Lane {
+        name: "demo-in-process",
+        protects: "The main job is done on a machine without KVM as well.",
+        stage: Stage::Test,
+        needs: &[],
+        steps: &[run("cargo run --release --quiet -- demo --machine in-process")],
+        limit: seconds(300),
         full: None,
     },
 ];

@@ -134,34 +134,26 @@ impl Session {
         for step in steps {
             match step {
                 Step::Rule(rule) => remarks.notes.extend(rule(&self.workspace)?),
-                Step::Command(invocation) => remarks.add(self.invoke(invocation, &log, deadline, limit)?),
+                Step::Command(invocation) => remarks.add(self.invoke(lane, invocation, &log, deadline)?),
             }
         }
         Ok(remarks)
     }
 
-    fn invoke(
-        &self,
-        invocation: &Invocation,
-        log: &Path,
-        deadline: Instant,
-        limit: Duration,
-    ) -> Result<TestCounts, String> {
+    fn invoke(&self, lane: &Lane, invocation: &Invocation, log: &Path, deadline: Instant) -> Result<Remarks, String> {
         let before = fs::metadata(log).map_or(0, |data| data.len());
         let news = |elapsed: Duration| println!("\n  ... {} s: {}", elapsed.as_secs(), last_line(log));
         let mut command = command(invocation, &self.workspace);
-        let end = child::run(&mut command, log, deadline, &self.interruption, news)
-            .map_err(|error| format!("{}: {error}", invocation.line))?;
+        let end = child::run(&mut command, log, deadline, &self.interruption, news);
         let output = read_from(log, before);
-        let why = match end {
-            End::TimedOut => format!("not done after {} s", limit.as_secs()),
-            End::Interrupted => "interrupted".into(),
-            End::Exited(status) => match judge(invocation.expect, status.success(), &output) {
-                Ok(counts) => return Ok(counts),
-                Err(why) => format!("{why} ({status})"),
-            },
+        let outcome = match end {
+            Err(error) => Err(error.to_string()),
+            Ok(End::TimedOut) => Err(format!("not done after {} s", lane.form(self.selection.full).1.as_secs())),
+            Ok(End::Interrupted) => Err("interrupted".into()),
+            Ok(End::Exited(status)) if !status.success() => Err(format!("failed ({status})")),
+            Ok(End::Exited(_)) => judge(lane, invocation.expect, &output),
         };
-        Err(format!("{output}\n{}{}: {why}", environment(invocation), invocation.line))
+        outcome.map_err(|why| format!("{output}\n{}{}: {why}", environment(invocation), invocation.line))
     }
 
     fn fresh_log(&self, name: &str) -> PathBuf {
@@ -173,16 +165,17 @@ impl Session {
 }
 
 /// What a lane that passed has to say.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Remarks {
     counts: TestCounts,
     notes: Vec<String>,
 }
 
 impl Remarks {
-    fn add(&mut self, counts: TestCounts) {
-        self.counts.passed += counts.passed;
-        self.counts.ignored += counts.ignored;
+    fn add(&mut self, more: Self) {
+        self.counts.passed += more.counts.passed;
+        self.counts.ignored += more.counts.ignored;
+        self.notes.extend(more.notes);
     }
 
     fn in_line(&self) -> String {
@@ -250,16 +243,25 @@ fn command(invocation: &Invocation, workspace: &Workspace) -> Command {
     command
 }
 
-fn judge(expect: Expect, success: bool, output: &str) -> Result<TestCounts, String> {
-    let counts = TestCounts::parse(output);
-    if let (true, Some(line)) = (success, self_skipped(output)) {
-        return Err(format!("a test did not do its work, though the lane's probes say that it can: {line}"));
+/// Whether a program that ended with status 0 did what was expected of it.
+fn judge(lane: &Lane, expect: Expect, output: &str) -> Result<Remarks, String> {
+    let remarks = Remarks { counts: TestCounts::parse(output), notes: left_out(lane, output)? };
+    if expect == Expect::Tests && remarks.counts.passed == 0 {
+        return Err("ended well, but ran no test".into());
     }
-    match (expect, success) {
-        (Expect::Success, true) => Ok(counts),
-        (Expect::Tests, true) if counts.passed > 0 => Ok(counts),
-        (Expect::Tests, true) => Err("ended well, but ran no test".into()),
-        (_, false) => Err("failed".into()),
+    Ok(remarks)
+}
+
+/// What tests left out, as notes. It is a failure if they lack what the probes found, or do not say what they lack.
+fn left_out(lane: &Lane, output: &str) -> Result<Vec<String>, String> {
+    let is_met = |what: &str| what == lane.name || lane.needs.iter().any(|need| need.name() == what);
+    let is_sound = |words: &&str| words.split_once(": ").is_some_and(|(what, _)| !what.contains(' ') && !is_met(what));
+    let mut skipped: Vec<_> = self_skipped(output).collect();
+    skipped.sort_unstable();
+    skipped.dedup();
+    match skipped.iter().find(|words| !is_sound(words)) {
+        Some(words) => Err(format!("a test skipped itself, though this lane's probes found what it needs: {words}")),
+        None => Ok(skipped.iter().map(|words| format!("a test skipped itself: {words}")).collect()),
     }
 }
 

@@ -85,14 +85,23 @@ fn the_first_missing_need_is_the_reason() {
 #[test]
 fn a_test_run_without_a_test_is_a_failure() {
     let nothing = "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.00s";
-    assert!(judge(Expect::Tests, true, nothing).is_err());
-    assert!(judge(Expect::Success, true, nothing).is_ok());
+    assert!(judge(&kvm_lane(), Expect::Tests, nothing).is_err());
+    assert!(judge(&kvm_lane(), Expect::Success, nothing).is_ok());
 }
 
 #[test]
-fn a_test_that_skips_itself_fails_the_lane() {
-    let output = "skipped: kvm: no right\ntest result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
-    assert!(judge(Expect::Tests, true, output).is_err_and(|why| why.contains("skipped: kvm: no right")));
+fn a_test_that_lacks_what_the_probe_found_fails_the_lane() {
+    for line in ["skipped: kvm: no right", "skipped: boot: why not", "skipped: something is not right"] {
+        let output = format!("{line}\ntest result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+        assert!(judge(&kvm_lane(), Expect::Tests, &output).is_err_and(|why| why.contains(&line[9..])), "{line}");
+    }
+}
+
+#[test]
+fn a_test_that_lacks_what_no_probe_looks_for_is_a_note() {
+    let output = "skipped: kvm-stats: no such statistic\ntest result: ok. 3 passed; 0 failed; 0 ignored";
+    let remarks = judge(&kvm_lane(), Expect::Tests, output).expect("legal");
+    assert_eq!(remarks.notes, ["a test skipped itself: kvm-stats: no such statistic"]);
 }
 
 #[test]
