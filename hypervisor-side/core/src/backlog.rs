@@ -63,3 +63,31 @@ impl Backlog {
 fn same_subject(a: &Message, b: &Message) -> bool {
     a.kind == b.kind && a.device == b.device && a.epoch == b.epoch
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_backlog_collapses_to_one_overflow() {
+        let mut backlog = Backlog::new(2);
+        assert_eq!(backlog.push(message(Kind::OFFER, 1, 1)), 0);
+        assert_eq!(backlog.push(message(Kind::OFFER, 2, 1)), 0);
+        assert_eq!(backlog.push(message(Kind::RESCIND, 1, 1)), 3, "the two that waited and this one");
+        assert_eq!(backlog.push(message(Kind::RESCIND, 2, 1)), 1);
+        assert_eq!(backlog.pop(9), Some(message(Kind::OVERFLOW, 0, 9)));
+        assert_eq!(backlog.pop(9), None);
+        assert_eq!(backlog.push(message(Kind::OFFER, 3, 1)), 0);
+        assert_eq!(backlog.pop(9), Some(message(Kind::OFFER, 3, 1)));
+    }
+
+    #[test]
+    fn newer_configuration_takes_the_place_of_the_older() {
+        let mut backlog = Backlog::new(2);
+        let config = |device, size| Message { size, ..message(Kind::CONFIG_CHANGED, device, 1) };
+        for size in 0..10 {
+            assert_eq!(backlog.push(config(1, size)) + backlog.push(config(2, size)), 0);
+        }
+        assert_eq!([backlog.pop(1), backlog.pop(1), backlog.pop(1)], [Some(config(1, 9)), Some(config(2, 9)), None]);
+    }
+}

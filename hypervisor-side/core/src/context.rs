@@ -68,3 +68,18 @@ impl Lies {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn million_lies_make_twenty_lines() {
+        let (mut lies, mut effects) = (Lies::default(), Vec::new());
+        for _ in 0..1_000_000 {
+            lies.tell(format_args!("nonsense"), &mut effects);
+        }
+        assert_eq!(effects.len(), 20);
+        assert_eq!(effects[19], Effect::Log("nonsense (number 524288 of this guest's faults)".into()));
+    }
+}

@@ -148,3 +148,40 @@ impl Port {
         status
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_stays_in_use_until_its_last_user_is_gone() {
+        let mut ports = Ports::default();
+        let port = ports.allocate(0).unwrap();
+        ports.acquire(port).unwrap();
+        ports.acquire(port).unwrap();
+        ports.release(port);
+        assert_eq!(ports.close(port.into()), Err(CallError::BUSY));
+        ports.release(port);
+        ports.release(port);
+        assert_eq!(ports.close(port.into()), Ok(()));
+    }
+
+    #[test]
+    fn several_events_behind_a_mask_are_one() {
+        let mut ports = Ports::default();
+        let port = u64::from(ports.allocate(3).unwrap());
+        assert_eq!(ports.mask(port, true), Ok(None));
+        assert_eq!([ports.signal(port), ports.signal(port)], [Ok(Delivery::Held); 2]);
+        assert_eq!([ports.mask(port, false), ports.mask(port, false)], [Ok(Some(3)), Ok(None)]);
+        assert_eq!(ports.signal(port), Ok(Delivery::To(3)));
+    }
+
+    #[test]
+    fn number_beyond_all_ports_is_not_found() {
+        let mut ports = Ports::default();
+        ports.allocate(0).unwrap();
+        for number in [1, 255, 256, 1 << 32, u64::MAX] {
+            assert_eq!(ports.signal(number), Err(CallError::NOT_FOUND));
+        }
+    }
+}

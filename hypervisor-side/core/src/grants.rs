@@ -134,3 +134,53 @@ const fn next_generation(generation: u16) -> u16 {
         None => 1,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXTENT: Extent = Extent { base: GuestAddr(0), length: 4096, access: Access::READ };
+
+    #[test]
+    fn generation_wraps_past_zero() {
+        let mut grants = Grants::default();
+        let mut last = GrantRef::NONE;
+        for _ in 0..=u32::from(u16::MAX) {
+            let grant = grants.share(EXTENT).unwrap();
+            assert_ne!(grant.generation(), 0);
+            assert_ne!(grant, last);
+            grants.shared(grant, false);
+            last = grant;
+        }
+        assert_eq!(last, GrantRef::new(0, 1), "65536 grants in one slot, 65535 names");
+    }
+
+    #[test]
+    fn grant_can_be_named_only_while_it_is_live() {
+        let mut grants = Grants::default();
+        let grant = grants.share(EXTENT).unwrap();
+        assert_eq!(grants.query(grant), Err(CallError::BUSY));
+        grants.shared(grant, true);
+        assert_eq!(grants.query(grant), Ok(EXTENT));
+        assert_eq!(grants.revoke(grant), Ok(()));
+        assert_eq!(grants.revoke(grant), Err(CallError::BUSY));
+        grants.revoked(grant, false);
+        assert_eq!(grants.query(grant), Ok(EXTENT), "the backend still reaches it");
+        assert_eq!(grants.revoke(grant), Ok(()));
+        grants.revoked(grant, true);
+        assert_eq!(grants.query(grant), Err(CallError::NOT_FOUND));
+    }
+
+    #[test]
+    fn names_of_before_clear_stay_dead() {
+        let mut grants = Grants::default();
+        let old = grants.share(EXTENT).unwrap();
+        grants.shared(old, true);
+        grants.clear();
+        let new = grants.share(EXTENT).unwrap();
+        grants.shared(new, true);
+        assert_eq!((grants.query(old), grants.query(new)), (Err(CallError::NOT_FOUND), Ok(EXTENT)));
+        grants.revoked(old, true);
+        assert_eq!(grants.query(new), Ok(EXTENT), "a late answer to the old name");
+    }
+}

@@ -66,3 +66,65 @@ pub(crate) fn write<T: IntoBytes + Immutable>(
         Some(part) => memory.write(GuestAddr(at), part).map_err(|_| CallError::FAULT),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::FakeMemory;
+    use zerocopy::KnownLayout;
+
+    #[derive(Debug, PartialEq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+    #[repr(C)]
+    struct Two {
+        size: u32,
+        value: u32,
+    }
+
+    fn read_bytes(bytes: &[u8]) -> Result<Two, CallError> {
+        let memory = FakeMemory::new(2);
+        memory.name(FakeMemory::BASE, bytes.len()).unwrap().write(0, bytes).unwrap();
+        read(&memory, FakeMemory::BASE)
+    }
+
+    #[test]
+    fn shorter_struct_is_extended_with_zeros() {
+        assert_eq!(read_bytes(&[6, 0, 0, 0, 1, 2, 9, 9]), Ok(Two { size: 6, value: 0x0201 }));
+        assert_eq!(read_bytes(&[4, 0, 0, 0, 9, 9, 9, 9]), Ok(Two { size: 4, value: 0 }));
+    }
+
+    #[test]
+    fn longer_struct_is_taken_if_its_tail_is_zero() {
+        assert_eq!(read_bytes(&[12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]), Ok(Two { size: 12, value: 1 }));
+        assert_eq!(read_bytes(&[12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 7]), Err(CallError::INVALID));
+    }
+
+    #[test]
+    fn size_is_bounded_on_both_ends() {
+        for size in [0_u32, 3, 4097, u32::MAX] {
+            assert_eq!(read_bytes(&size.to_le_bytes()), Err(CallError::INVALID));
+        }
+        assert!(read_bytes(&4096_u32.to_le_bytes()).is_ok());
+    }
+
+    #[test]
+    fn struct_that_leaves_memory_is_a_fault() {
+        let memory = FakeMemory::new(1);
+        let last = FakeMemory::BASE + 4092;
+        memory.name(last, 4).unwrap().write(0, &8_u32.to_le_bytes()).unwrap();
+        assert_eq!(read::<Two>(&memory, last), Err(CallError::FAULT));
+        assert_eq!(read::<Two>(&memory, u64::MAX - 1), Err(CallError::FAULT));
+    }
+
+    #[test]
+    fn output_is_cut_to_the_room_of_the_caller() {
+        let memory = FakeMemory::new(1);
+        let value = Two { size: 8, value: u32::MAX };
+        write(&memory, FakeMemory::BASE, 6, &value).unwrap();
+        let mut bytes = [0; 8];
+        memory.read(GuestAddr(FakeMemory::BASE), &mut bytes).unwrap();
+        assert_eq!(bytes, [8, 0, 0, 0, 255, 255, 0, 0]);
+        assert_eq!(write(&memory, 0, 0, &value), Ok(()), "no room, no access");
+        assert_eq!(write(&memory, 0, 1, &value), Err(CallError::FAULT));
+        assert_eq!(write(&memory, FakeMemory::BASE, u64::MAX, &value), Ok(()));
+    }
+}

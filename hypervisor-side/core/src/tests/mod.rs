@@ -6,6 +6,7 @@ mod exits;
 mod hostile;
 mod lifecycle;
 mod model;
+mod races;
 
 use crate::fake::{FakeGuest, FakeMachine, FakeMemory, offer, with_body};
 use crate::{DeviceConfig, Domain, DomainConfig};

@@ -265,7 +265,10 @@ impl<'m> Walk<'m> {
         let request = self.to(Kind::ACCEPT, device, stale);
         let accept = Accept { queues, ..ACCEPT };
         let request = with_body(Kind::ACCEPT, request.device, request.epoch, &accept);
+        let (before, epoch) = (self.reference.devices[device].state, self.highest_epoch);
         self.ask(device, stale, &request, |reference, _| reference.accept(device, queues));
+        let accepted = self.reference.devices[device].state == DeviceState::ACCEPTED;
+        assert!(before == DeviceState::ACCEPTED || !accepted || self.told[device].epoch > epoch, "a new epoch");
     }
 
     fn open(&mut self, device: usize, queue: u16, port: Option<u32>) {
@@ -376,11 +379,13 @@ impl<'m> Walk<'m> {
         };
         self.machine.answer(token, if good { Ok(finished) } else { Err(CallError::BACKEND) });
         self.reference.answered(asked, good);
+        let epoch = self.highest_epoch;
         if let Some(request) = asked.request {
             let reply = self.expect_reply(request, if good { Ok(()) } else { Err(CallError::BACKEND) });
             match asked.work {
                 Work::Open(queue) if good => assert_eq!(reply.values[1], queue.into()),
                 Work::Share(grant) if good => assert_eq!(reply.values[0], grant.into()),
+                Work::Close if good => assert!(reply.epoch > epoch, "a new epoch"),
                 _ => {}
             }
         }
