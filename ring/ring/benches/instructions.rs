@@ -6,7 +6,7 @@
 //! *Limit.* [`LIMIT`] per request for both sides at batches of 32; the run fails above it.
 //!
 //! *Needs.* `valgrind` and `gungraun-runner` of this crate's version. `cargo bench -p pvkit-ring --bench instructions`
-#![allow(clippy::unwrap_used, missing_docs, reason = "a bench; the macros make undocumented items")]
+#![allow(clippy::unwrap_used, missing_docs, unused_qualifications, reason = "a bench; the macros make such items")]
 
 use gungraun::prelude::*;
 use gungraun::{Callgrind, EntryPoint, EventKind};
@@ -28,12 +28,7 @@ struct Queue {
 
 fn queue() -> Box<Queue> {
     let size = RingSize::new(DEPTH).unwrap();
-    let pages = |words| {
-        let count = size.area_bytes(words).div_ceil(4096);
-        let mut pages = SharedPages::new();
-        pages.push(HeapPages::new(count).leak()).unwrap();
-        pages
-    };
+    let pages = |words| HeapPages::new(size.area_bytes(words).div_ceil(4096)).leak_pages().unwrap();
     let (requests, completions) = (pages(REQUEST_WORDS), pages(1));
     Box::new(Queue {
         frontend: Frontend::new(requests, completions, size, 1).unwrap(),

@@ -163,7 +163,7 @@ impl<M: Memory, const N: usize> Frontend<M, N> {
 
 /// Requests that are reserved together and become visible together.
 ///
-/// A batch that is dropped, or forgotten, is reverted: its ids never left the free list.
+/// A batch that is dropped is reverted: its ids never left the free list.
 #[derive(Debug)]
 pub struct Batch<'a, M: Memory, const N: usize> {
     queue: &'a mut Frontend<M, N>,

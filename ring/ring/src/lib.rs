@@ -28,6 +28,8 @@ mod ids;
 mod memory;
 mod producer;
 mod spin;
+#[cfg(test)]
+mod tests;
 
 pub use backend::{Backend, Request};
 pub use cursor::{Cursor, RingIndex, RingSize};

@@ -40,13 +40,24 @@ impl HeapPages {
         self.bytes
     }
 
-    /// A name for the same memory as a list of pages.
+    /// A name for the same memory as a list of pages. Keep the owner as long: of a temporary the pages go back to the
+    /// pool at once (see [`HeapPages::leak_pages`]).
     ///
     /// # Errors
     /// [`TooManyPages`] if there are more than an area can have.
     pub fn pages(&self) -> Result<SharedPages, TooManyPages> {
         let mut pages = SharedPages::new();
         pages.push(self.bytes)?;
+        Ok(pages)
+    }
+
+    /// As [`HeapPages::pages`], and gives the memory away for the rest of the program.
+    ///
+    /// # Errors
+    /// [`TooManyPages`] if there are more than an area can have.
+    pub fn leak_pages(self) -> Result<SharedPages, TooManyPages> {
+        let pages = self.pages()?;
+        let _ = self.leak();
         Ok(pages)
     }
 

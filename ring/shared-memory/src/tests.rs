@@ -119,7 +119,7 @@ fn pages_out_of_order_read_as_one_run() {
 
 #[test]
 fn page_words_outside_or_unaligned_are_none() {
-    let pages = HeapPages::new(2).pages().unwrap();
+    let pages = HeapPages::new(2).leak_pages().unwrap();
     assert!(pages.word(2 * PAGE - 8).is_some());
     assert!(pages.word(2 * PAGE).is_none());
     assert!(pages.word(4).is_none());
@@ -129,10 +129,10 @@ fn page_words_outside_or_unaligned_are_none() {
 
 #[test]
 fn pages_beyond_an_area_or_misplaced_are_refused() {
-    let mut pages = HeapPages::new(33).pages().unwrap();
+    let mut pages = HeapPages::new(33).leak_pages().unwrap();
     assert_eq!(pages.push(page()), Err(TooManyPages));
     assert_eq!(pages.len(), 33 * PAGE);
-    assert_eq!(HeapPages::new(34).pages().err(), Some(TooManyPages));
+    assert_eq!(HeapPages::new(34).leak_pages().err(), Some(TooManyPages));
     let two = HeapPages::new(2).leak();
     let mut pages = SharedPages::new();
     assert_eq!(pages.push(two.part(4, PAGE).unwrap()), Err(TooManyPages));
