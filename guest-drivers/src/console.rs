@@ -115,9 +115,9 @@ impl<'p, P: Platform> Console<'p, P> {
         self.link.sealed()
     }
 
-    /// Event port of the queue.
+    /// Event port of the queue; `None` once it is closed.
     #[must_use]
-    pub const fn port(&self) -> u32 {
+    pub const fn port(&self) -> Option<u32> {
         self.link.port()
     }
 
@@ -129,7 +129,9 @@ impl<'p, P: Platform> Console<'p, P> {
 
     /// Follows what the bus has learnt of the console. Says whether its size changed.
     pub fn refresh(&mut self, bus: &Bus<'p, P>) -> bool {
-        let Some(size) = self.link.refresh(bus).as_ref().and_then(parse) else { return false };
+        let config = self.link.refresh(bus);
+        self.reclaim();
+        let Some(size) = config.as_ref().and_then(parse) else { return false };
         core::mem::replace(&mut self.size, size) != size
     }
 
@@ -139,11 +141,16 @@ impl<'p, P: Platform> Console<'p, P> {
     /// What the host refused or did not answer in time.
     pub fn close(&mut self, bus: &mut Bus<'p, P>, deadline: u64) -> Result<(), BusError> {
         let closed = self.link.close(bus, deadline);
-        if self.link.is_closed() {
+        self.reclaim();
+        closed
+    }
+
+    /// What was in flight on a queue that is detached will never complete: its pages are free.
+    fn reclaim(&mut self) {
+        if self.link.is_detached() {
             self.slots.iter_mut().for_each(|slot| *slot = None);
             (self.read_posted, self.writes_posted) = (false, 0);
         }
-        closed
     }
 
     /// Copies out what fits and keeps the rest.

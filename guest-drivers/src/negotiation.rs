@@ -95,8 +95,7 @@ pub(crate) fn negotiate<P: Platform>(platform: &P, scratch: &Page) -> Result<Neg
     }
     let count = (boot.group_count as usize).min(MAX_GROUPS);
     let chosen = Negotiated::choose(boot.groups.get(..count).unwrap_or(&[]))?;
-    let input =
-        Negotiate { size: size_of::<Negotiate>() as u32, count: chosen.count as u32, groups: chosen.choices };
+    let input = Negotiate { size: size_of::<Negotiate>() as u32, count: chosen.count as u32, groups: chosen.choices };
     let outside = |_| BusError::NoMemory;
     scratch.bytes.write(0, input.as_bytes()).map_err(outside)?;
     scratch.bytes.zero(REPLY_OFFSET, size_of::<NegotiateReply>()).map_err(outside)?;

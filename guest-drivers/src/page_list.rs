@@ -37,6 +37,18 @@ impl<const MAX: usize> PageList<MAX> {
         self.pages.iter().flatten()
     }
 
+    pub(crate) fn last(&self) -> Option<&Page> {
+        self.get(self.count.checked_sub(1)?)
+    }
+
+    /// Frees the last page. Only if the host has no more business with it.
+    pub(crate) fn free_last(&mut self, platform: &impl Platform) {
+        if let Some(page) = self.count.checked_sub(1).and_then(|last| self.pages.get_mut(last)?.take()) {
+            self.count -= 1;
+            platform.free(page);
+        }
+    }
+
     pub(crate) fn get(&self, index: usize) -> Option<&Page> {
         self.pages.get(index)?.as_ref()
     }

@@ -131,11 +131,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
     }
 
     /// Submits and waits for exactly this request.
-    fn run(
-        &mut self,
-        request: Request<'p, P, PAGES>,
-        deadline: u64,
-    ) -> Result<Completed<'p, P, PAGES>, RequestError> {
+    fn run(&mut self, request: Request<'p, P, PAGES>, deadline: u64) -> Result<Completed<'p, P, PAGES>, RequestError> {
         if self.outstanding > 0 {
             self.bounce = request.buffer;
             return Err(Misuse::RequestsInFlight.into());

@@ -13,8 +13,6 @@ mod blocking;
 mod geometry;
 mod polled;
 mod request;
-#[cfg(all(test, feature = "fake"))]
-mod tests;
 
 pub use geometry::Geometry;
 pub use polled::{Completed, Progress, Rejected};
@@ -62,9 +60,15 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         let wanted = Wanted { class: Class::BLOCK, known, depth, policy, deadline };
         let mut link = Link::open(bus, device, &wanted)?;
         match Self::judge(&link, &config) {
-            Ok((geometry, features, max_segments)) => {
-                Ok(Self { link, geometry, features, max_segments, slots: [const { None }; N], outstanding: 0, bounce: None })
-            }
+            Ok((geometry, features, max_segments)) => Ok(Self {
+                link,
+                geometry,
+                features,
+                max_segments,
+                slots: [const { None }; N],
+                outstanding: 0,
+                bounce: None,
+            }),
             Err(fault) => {
                 link.close(bus, deadline)?;
                 Err(fault.into())
@@ -105,9 +109,9 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         self.link.sealed()
     }
 
-    /// Event port of the queue.
+    /// Event port of the queue; `None` once it is closed.
     #[must_use]
-    pub const fn port(&self) -> u32 {
+    pub const fn port(&self) -> Option<u32> {
         self.link.port()
     }
 
@@ -118,11 +122,14 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
     }
 
     /// Follows what the bus has learnt of the disk: a new size, or that it is gone. Says whether the geometry changed.
+    /// If the queue is detached, [`Block::poll`] hands back what was in flight.
     ///
     /// # Errors
     /// A configuration that cannot be, or that changes what is fixed for the device's life: the old one stays.
     pub fn refresh(&mut self, bus: &Bus<'p, P>) -> Result<bool, RequestError> {
-        let Some(config) = self.link.refresh(bus) else { return Ok(false) };
+        let config = self.link.refresh(bus);
+        self.reclaim();
+        let Some(config) = config else { return Ok(false) };
         let geometry = Geometry::check(&config)?;
         if geometry.logical_block != self.geometry.logical_block {
             let value = geometry.logical_block.into();
@@ -131,18 +138,26 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         Ok(core::mem::replace(&mut self.geometry, geometry) != geometry)
     }
 
-    /// Has the host drain and detach the queue. Then every buffer is free again, also those in quarantine.
+    /// Has the host drain and detach the queue. Then nothing is in quarantine any more, and [`Block::poll`] hands back
+    /// what was outstanding.
     ///
     /// # Errors
-    /// What the host refused or did not answer in time. The disk is as it was; `close` may be tried again.
+    /// What the host refused or did not answer in time: what was in flight stays with the host.
     pub fn close(&mut self, bus: &mut Bus<'p, P>, deadline: u64) -> Result<(), BusError> {
         let closed = self.link.close(bus, deadline);
-        if self.link.is_closed() {
-            self.slots.iter_mut().for_each(|slot| *slot = None);
-            self.outstanding = 0;
+        self.reclaim();
+        closed
+    }
+
+    /// What is in quarantine on a queue that is detached is free.
+    fn reclaim(&mut self) {
+        if self.link.is_detached() {
+            self.slots
+                .iter_mut()
+                .filter(|slot| slot.as_ref().is_some_and(Slot::is_abandoned))
+                .for_each(|slot| *slot = None);
             self.link.counters.quarantined = 0;
         }
-        closed
     }
 
     /// Most bytes that one request can move.
@@ -154,6 +169,9 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
 
 impl<P: Platform, const N: usize, const PAGES: usize> Drop for Block<'_, P, N, PAGES> {
     fn drop(&mut self) {
+        if self.link.is_detached() {
+            return;
+        }
         for slot in self.slots.iter_mut().filter_map(Option::take) {
             slot.leak(self.link.platform());
         }

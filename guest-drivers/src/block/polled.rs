@@ -22,6 +22,10 @@ pub(super) struct Slot<'p, P: Platform, const PAGES: usize> {
 }
 
 impl<P: Platform, const PAGES: usize> Slot<'_, P, PAGES> {
+    pub(super) const fn is_abandoned(&self) -> bool {
+        self.abandoned
+    }
+
     /// The driver goes away without the host's leave: what the host may still write to is leaked.
     pub(super) fn leak(self, platform: &P) {
         if let Some(buffer) = self.buffer {
@@ -167,6 +171,9 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
     /// [`RequestError::TimedOut`]; nothing is abandoned. A fault as in `poll`.
     pub fn wait(&mut self, deadline: u64) -> Result<Completed<'p, P, PAGES>, RequestError> {
         loop {
+            if let Some(completed) = self.take()? {
+                return Ok(completed);
+            }
             let ended = self.link.next(deadline)?;
             if let Some(completed) = self.finish(ended.id, ended.result)? {
                 return Ok(completed);
@@ -182,6 +189,9 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
 
     /// The next completion that is there; those of abandoned requests are dealt with on the way.
     pub(super) fn take(&mut self) -> Result<Option<Completed<'p, P, PAGES>>, RequestError> {
+        if self.link.is_detached() {
+            return Ok(self.take_lost());
+        }
         // A completion leaves the ring at each turn, and only those in flight can come.
         while let Some(ended) = self.link.take()? {
             if let Some(completed) = self.finish(ended.id, ended.result)? {
@@ -189,6 +199,14 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
             }
         }
         Ok(None)
+    }
+
+    /// Something that was in flight when the queue was detached: it never completes, its buffer is the guest's again.
+    fn take_lost(&mut self) -> Option<Completed<'p, P, PAGES>> {
+        let (id, slot) = (0u16..).zip(self.slots.iter_mut()).find(|(_, slot)| slot.is_some())?;
+        let Slot { buffer, .. } = slot.take()?;
+        self.outstanding = self.outstanding.saturating_sub(1);
+        Some(Completed { id, buffer, result: Err(RequestError::Disconnected) })
     }
 
     /// A completion left the ring: its buffer is the guest's again. `None` if nobody waits for it.

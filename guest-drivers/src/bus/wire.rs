@@ -54,8 +54,7 @@ impl Pages {
         let size = RingSize::new(DEPTH).ok_or(pvkit_ring::Misuse::DepthTooLarge)?;
         let area = |page: &Page, offset| page.bytes.part(offset, AREA_BYTES).map_err(outside);
         let ([own, _], [peer, _]) = (&self.guest, &self.host);
-        let requests =
-            Frontend::resume(area(own, REQUEST_AREA)?, area(peer, COMPLETION_AREA)?, size, Cursor::START)?;
+        let requests = Frontend::resume(area(own, REQUEST_AREA)?, area(peer, COMPLETION_AREA)?, size, Cursor::START)?;
         let messages = Backend::resume(area(own, COMPLETION_AREA)?, area(peer, REQUEST_AREA)?, size, Cursor::START)?;
         Ok((requests, messages))
     }

@@ -2,22 +2,24 @@
 //!
 //! *Invariants.* Ring pages are freed only after the host confirmed that the queue is drained and detached.
 
-use super::{Link, Sealed};
+use super::{Life, Link, Sealed};
 use crate::bus::{Bus, message};
 use crate::error::BusError;
 use crate::platform::Platform;
-use pvkit_abi::bus::{DeviceState, Kind};
+use pvkit_abi::bus::{CONFIG_BYTES, DeviceState, Kind};
 
 impl<P: Platform, const N: usize> Link<'_, P, N> {
     /// Follows the bus's table. Answers the device's newest configuration if it changed.
-    pub(crate) fn refresh(&mut self, bus: &Bus<'_, P>) -> Option<[u8; pvkit_abi::bus::CONFIG_BYTES]> {
+    pub(crate) fn refresh(&mut self, bus: &Bus<'_, P>) -> Option<[u8; CONFIG_BYTES]> {
         let Some(device) = bus.device(self.sealed.device) else {
-            self.state = DeviceState::ABSENT;
+            // Rescinded, which the host says only after it drained the queue.
+            self.ended();
             return None;
         };
-        // A newer epoch ends this queue, whatever the state.
-        if device.epoch > self.sealed.epoch || device.state == DeviceState::DISCONNECTED {
-            self.state = DeviceState::DISCONNECTED;
+        if device.epoch > self.sealed.epoch {
+            self.ended();
+        } else if device.state == DeviceState::DISCONNECTED && self.life == Life::Open {
+            self.life = Life::Gone;
         }
         if device.revision == self.revision {
             return None;
@@ -26,24 +28,37 @@ impl<P: Platform, const N: usize> Link<'_, P, N> {
         Some(device.offer.config)
     }
 
+    /// The host says that the queue's epoch is over. After a `CLOSE` that failed that is no promise: then the memory
+    /// stays with the host.
+    fn ended(&mut self) {
+        if self.life == Life::Open {
+            self.detach();
+        }
+    }
+
+    fn detach(&mut self) {
+        self.life = Life::Detached;
+        self.rings.free(self.platform);
+    }
+
     /// Has the host drain and detach the queue; the grant ends with it. After `Ok` nothing that was in flight can be
-    /// written any more, and the ring pages are free.
+    /// written any more, and the ring pages are free. May be called again after an error.
     ///
     /// # Errors
     /// What the host refused or did not answer in time: everything stays with the host.
     pub(crate) fn close(&mut self, bus: &mut Bus<'_, P>, deadline: u64) -> Result<(), BusError> {
-        if self.state == DeviceState::CLOSING {
-            return Ok(());
+        if !self.is_detached() {
+            // Until the host confirms it, nobody can tell.
+            self.life = Life::Gone;
+            close_device(bus, &self.sealed, deadline)?;
+            self.detach();
         }
-        close_device(bus, &self.sealed, deadline)?;
-        self.state = DeviceState::CLOSING;
-        self.rings.free(self.platform);
-        bus.close_port(self.port)
+        self.port.take().map_or(Ok(()), |port| bus.close_port(port))
     }
 
     /// Whether the host confirmed that it has no more business with the queue's memory.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.state == DeviceState::CLOSING
+    pub(crate) fn is_detached(&self) -> bool {
+        self.life == Life::Detached
     }
 }
 

@@ -8,21 +8,21 @@ mod close;
 mod grant;
 mod open;
 
-pub use grant::GrantPolicy;
 pub(crate) use grant::Grant;
+pub use grant::GrantPolicy;
 pub(crate) use open::Wanted;
 
 use crate::error::{HostFault, RequestError};
 use crate::page_list::PageList;
 use crate::platform::{Doorbell, Platform};
-use pvkit_abi::bus::{Class, DeviceState, DoorbellKind};
+use pvkit_abi::bus::{Class, DoorbellKind};
 use pvkit_abi::ring::{COMPLETION_BYTES, MAX_AREA_PAGES, MAX_DEPTH, area_pages};
 use pvkit_abi::version::Version;
 use pvkit_ring::{AdaptiveSpin, Completed, Frontend, Notify, Park};
 use pvkit_shared_memory::SharedPages;
 
-/// Most pages of both areas of a queue.
-const RING_PAGES: usize = MAX_AREA_PAGES + area_pages(MAX_DEPTH, COMPLETION_BYTES);
+/// Most pages of both areas of a queue, and one that lists them while it is opened.
+const RING_PAGES: usize = MAX_AREA_PAGES + area_pages(MAX_DEPTH, COMPLETION_BYTES) + 1;
 
 /// What was agreed for a device's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,17 @@ pub struct QueueCounters {
     pub quarantined: u64,
 }
 
+/// Whose the queue's memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// Connected.
+    Open,
+    /// No requests are served any more, and the host may still write to what it was given.
+    Gone,
+    /// The host confirmed that it is drained and detached: all memory is the guest's, the ring pages are free.
+    Detached,
+}
+
 /// One open queue.
 #[derive(Debug)]
 pub(crate) struct Link<'p, P: Platform, const N: usize> {
@@ -69,10 +80,11 @@ pub(crate) struct Link<'p, P: Platform, const N: usize> {
     queue: Frontend<SharedPages, N>,
     rings: PageList<RING_PAGES>,
     doorbell: Doorbell,
-    port: u32,
+    /// Event port, until it is given back.
+    port: Option<u32>,
     grant: Grant,
     sealed: Sealed,
-    state: DeviceState,
+    life: Life,
     revision: u32,
     spin: AdaptiveSpin,
     pub(crate) counters: QueueCounters,
@@ -91,7 +103,7 @@ impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
         &self.grant
     }
 
-    pub(crate) const fn port(&self) -> u32 {
+    pub(crate) const fn port(&self) -> Option<u32> {
         self.port
     }
 
@@ -100,10 +112,10 @@ impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
     /// # Errors
     /// A queue that a fault latched, or whose backend is gone.
     pub(crate) fn usable(&mut self) -> Result<&mut Frontend<SharedPages, N>, RequestError> {
-        if self.queue.is_latched() {
+        if self.life == Life::Open && self.queue.is_latched() {
             return Err(pvkit_ring::PeerFault::Latched.into());
         }
-        if self.state == DeviceState::CONNECTED { Ok(&mut self.queue) } else { Err(RequestError::Disconnected) }
+        if self.life == Life::Open { Ok(&mut self.queue) } else { Err(RequestError::Disconnected) }
     }
 
     /// After a commit of `count` requests.
@@ -120,14 +132,18 @@ impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
     /// # Errors
     /// If the host broke the ring protocol: the queue is latched.
     pub(crate) fn take(&mut self) -> Result<Option<Completed>, HostFault> {
+        if self.is_detached() {
+            return Ok(None);
+        }
         let taken = self.queue.take().map_err(HostFault::Ring)?;
         self.counters.completions += u64::from(taken.is_some());
         Ok(taken)
     }
 
-    /// About to return to a caller that will sleep: arms the event word.
+    /// About to return to a caller that will sleep: arms the event word. A detached queue has none any more, and
+    /// nothing to wait for.
     pub(crate) fn park(&mut self) -> Park {
-        self.queue.park()
+        if self.is_detached() { Park::Armed } else { self.queue.park() }
     }
 
     /// The next completion, waited for.
@@ -135,6 +151,9 @@ impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
     /// # Errors
     /// [`RequestError::TimedOut`], or a fault as in `take`.
     pub(crate) fn next(&mut self, deadline: u64) -> Result<Completed, RequestError> {
+        if self.is_detached() {
+            return Err(RequestError::Disconnected);
+        }
         let mut slept = false;
         loop {
             // The clock is read before the look: what came in time is found.

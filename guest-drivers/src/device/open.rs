@@ -2,11 +2,11 @@
 //!
 //! *Who checks.* Every number of the offer that is used later is judged here, once, before anything is sent.
 
-use super::{Grant, GrantPolicy, Link, QueueCounters, RING_PAGES, Sealed, grant};
+use super::{Grant, GrantPolicy, Life, Link, QueueCounters, RING_PAGES, Sealed, grant};
 use crate::bus::{Bus, Device, message};
 use crate::error::{BusError, HostFault, Misuse};
 use crate::page_list::PageList;
-use crate::platform::{Doorbell, Extent, Platform};
+use crate::platform::{Doorbell, Platform};
 use pvkit_abi::PAGE_SIZE;
 use pvkit_abi::bus::{Accept, Class, DeviceState, DoorbellKind, Kind, OpenQueue, Reply, ShareGrant};
 use pvkit_abi::discovery::{DOORBELL_PORT_BASE, MAX_DOORBELLS};
@@ -14,6 +14,7 @@ use pvkit_abi::grant::{Access, GrantRef, MAX_GRANTS};
 use pvkit_abi::ring::{COMPLETION_BYTES, MAX_DEPTH, MIN_DEPTH, REQUEST_BYTES, area_pages};
 use pvkit_abi::version::{CURRENT, Version};
 use pvkit_ring::{AdaptiveSpin, Frontend, RingSize};
+use pvkit_shared_memory::SharedPages;
 use zerocopy::IntoBytes;
 
 /// What a driver asks for.
@@ -40,22 +41,24 @@ impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
         let (size, mut sealed) = choose::<N>(&offered, wanted)?;
         sealed.epoch = accept(bus, &sealed, wanted.deadline)?;
         let mut rings = PageList::new();
-        match Self::connect(bus, wanted, size, sealed, &mut rings) {
-            Ok((queue, port, grant, opened)) => Ok(Self {
+        match Self::connect(bus, wanted, size, &sealed, &mut rings) {
+            Ok(Opened { queue, port, grant, doorbell }) => Ok(Self {
                 platform,
                 queue,
                 rings,
-                doorbell: opened,
-                port,
+                doorbell,
+                port: Some(port),
                 grant,
                 sealed,
-                state: DeviceState::CONNECTED,
+                life: Life::Open,
                 revision: offered.revision,
                 spin: AdaptiveSpin::new(platform.spin_limit()),
                 counters: QueueCounters::default(),
             }),
             Err(Failed { error, pages_are_ours }) => {
-                if pages_are_ours || super::close::close_device(bus, &sealed, wanted.deadline).is_ok() {
+                // The device was accepted: whatever went wrong since, it is given back.
+                let closed = super::close::close_device(bus, &sealed, wanted.deadline).is_ok();
+                if pages_are_ours || closed {
                     rings.free(platform);
                 }
                 platform.note_leak(rings.len());
@@ -68,35 +71,36 @@ impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
         bus: &mut Bus<'p, P>,
         wanted: &Wanted,
         size: RingSize,
-        sealed: Sealed,
+        sealed: &Sealed,
         rings: &mut PageList<RING_PAGES>,
-    ) -> Result<(Frontend<pvkit_shared_memory::SharedPages, N>, u32, Grant, Doorbell), Failed> {
-        let platform = bus.platform();
-        let request_pages = area_pages(size.depth(), REQUEST_BYTES);
-        let completion_pages = area_pages(size.depth(), COMPLETION_BYTES);
-        rings.fill(request_pages + completion_pages, || platform.allocate()).map_err(Failed::ours)?;
-        let own = rings.area(0, request_pages).map_err(Failed::ours)?;
-        let peer = rings.area(request_pages, completion_pages).map_err(Failed::ours)?;
-        let queue = Frontend::new(own, peer, size, sealed.epoch).map_err(Failed::ours)?;
-        let list = platform.allocate().map_err(Failed::ours)?;
-        for (i, page) in rings.iter().enumerate() {
-            let _ = list.bytes.write(i * 8, page.address.as_bytes());
+    ) -> Result<Opened<N>, Failed> {
+        let queue = prepare(bus.platform(), size, sealed.epoch, rings).map_err(Failed::ours)?;
+        let port = bus.allocate_port().map_err(Failed::ours)?;
+        match share_and_open(bus, wanted, sealed, port, rings) {
+            Ok((grant, reply)) => {
+                let doorbell = check_doorbell(&reply).map_err(Failed::theirs)?;
+                if reply.epoch != sealed.epoch || queue.peer_epoch() != sealed.epoch {
+                    return Err(Failed::theirs(HostFault::Reply { field: "queue epoch", value: reply.epoch }));
+                }
+                // The host has read the list of pages.
+                rings.free_last(bus.platform());
+                Ok(Opened { queue, port, grant, doorbell })
+            }
+            Err(failed) => {
+                // Refused while the queue uses it: then it is lost, as the queue is.
+                let _ = bus.close_port(port);
+                Err(failed)
+            }
         }
-        let port = bus.allocate_port().map_err(Failed::ours);
-        let extent = grant::extent(platform, wanted.policy);
-        let opened = port.and_then(|port| {
-            let (grant, reply) = share_and_open(bus, wanted, &sealed, size, extent, port, list.address)?;
-            Ok((port, grant, reply))
-        });
-        // The host reads the list only during the call.
-        platform.free(list);
-        let (port, grant, reply) = opened?;
-        let doorbell = check_doorbell(&reply).map_err(Failed::theirs)?;
-        if reply.epoch != sealed.epoch || queue.peer_epoch() != sealed.epoch {
-            return Err(Failed::theirs(HostFault::Reply { field: "queue epoch", value: reply.epoch }));
-        }
-        Ok((queue, port, grant, doorbell))
     }
+}
+
+/// A connected queue.
+struct Opened<const N: usize> {
+    queue: Frontend<SharedPages, N>,
+    port: u32,
+    grant: Grant,
+    doorbell: Doorbell,
 }
 
 /// An open that failed, and whether the host has let go of the ring pages for certain.
@@ -185,24 +189,41 @@ fn accept<P: Platform>(bus: &mut Bus<'_, P>, sealed: &Sealed, deadline: u64) -> 
     Ok(reply.epoch)
 }
 
+/// Fresh pages for both areas, and last a page that lists them.
+fn prepare<P: Platform, const N: usize>(
+    platform: &P,
+    size: RingSize,
+    epoch: u64,
+    rings: &mut PageList<RING_PAGES>,
+) -> Result<Frontend<SharedPages, N>, BusError> {
+    let requests = area_pages(size.depth(), REQUEST_BYTES);
+    let completions = area_pages(size.depth(), COMPLETION_BYTES);
+    rings.fill(requests + completions + 1, || platform.allocate())?;
+    let queue = Frontend::new(rings.area(0, requests)?, rings.area(requests, completions)?, size, epoch)?;
+    let list = rings.last().ok_or(BusError::NoMemory)?;
+    for (i, page) in rings.iter().take(requests + completions).enumerate() {
+        list.bytes.write(i * 8, page.address.as_bytes()).map_err(|_| BusError::NoMemory)?;
+    }
+    Ok(queue)
+}
+
 fn share_and_open<P: Platform>(
     bus: &mut Bus<'_, P>,
     wanted: &Wanted,
     sealed: &Sealed,
-    size: RingSize,
-    extent: Extent,
     port: u32,
-    page_list: u64,
+    rings: &PageList<RING_PAGES>,
 ) -> Result<(Grant, Reply), Failed> {
+    let extent = grant::extent(bus.platform(), wanted.policy);
     let access = (Access::READ | Access::WRITE).bits();
     let share = ShareGrant { base: extent.base, length: extent.length, access, reserved: 0 };
     let open = OpenQueue {
         queue: 0,
         completion_bytes: COMPLETION_BYTES as u16,
-        depth: size.depth(),
+        depth: sealed.depth,
         event_port: port,
         reserved: 0,
-        page_list,
+        page_list: rings.last().map_or(0, |list| list.address),
     };
     let both = [
         message(Kind::GRANT_SHARE, sealed.device, sealed.epoch, share.as_bytes()),

@@ -16,6 +16,8 @@ mod page_map;
 mod pool;
 #[cfg(feature = "static-pool")]
 pub mod static_pool;
+#[cfg(feature = "fake")]
+pub mod test;
 #[cfg(feature = "x86")]
 pub mod x86;
 
