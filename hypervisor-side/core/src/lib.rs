@@ -11,6 +11,9 @@
 //! `BUS_SETUP`; nothing here panics on what a guest wrote. Epochs only grow, and after a new one nothing of an older one
 //! has any effect.
 //!
+//! *Reading order.* A hypercall goes `domain.rs` → `hypercalls.rs`; a kick of the bus goes on `bus.rs` → `link.rs` (bytes)
+//! → `requests.rs` (meaning) → `device.rs`, `grants.rs`; the machine's answer comes in by `lifecycle.rs`.
+//!
 //! *Not here.* Data queues (their rings never pass through this crate), interrupts, doorbells, vCPU registers.
 #![forbid(unsafe_code)]
 #![cfg_attr(

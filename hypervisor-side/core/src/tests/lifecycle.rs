@@ -232,6 +232,26 @@ fn guest_that_takes_no_messages_is_told_to_rescan() {
 }
 
 #[test]
+fn rescan_tells_the_present_state_instead_of_the_history() {
+    let memory = FakeMemory::new(64);
+    let (mut machine, mut guest, _, _) = connected(&memory);
+    guest.messages();
+    machine.call(Call::BUS_KICK, [0; 5]);
+    for _ in 0..20 {
+        machine.host(|domain, memory, effects| domain.backend_gone(2, memory, effects));
+        machine.host(|domain, memory, effects| domain.backend_back(2, memory, effects));
+    }
+    let rescan = message(Kind::RESCAN, 0, guest.epoch);
+    assert_eq!(status(&guest.request(&mut machine, &rescan)), Ok(()));
+    let mut count = 0;
+    for _ in 0..5 {
+        count += guest.messages().len();
+        machine.call(Call::BUS_KICK, [0; 5]);
+    }
+    assert_eq!(count, 16 + 4, "what was on its way, and two messages for each device");
+}
+
+#[test]
 fn resize_that_waits_is_told_once_in_its_newest_form() {
     let memory = FakeMemory::new(64);
     let (mut machine, mut guest, _, _) = connected(&memory);
