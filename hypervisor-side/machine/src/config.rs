@@ -60,9 +60,19 @@ pub struct MachineConfig {
 struct State {
     stopped: bool,
     done: bool,
+    refresh: bool,
 }
 
-/// Ends a run from outside.
+/// What a machine's main thread is woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// The guest ended, or is to be stopped.
+    End,
+    /// Look again how large the disks are.
+    RefreshDisks,
+}
+
+/// Ends a run from outside, or tells it that something changed.
 #[derive(Debug, Default)]
 pub struct Control {
     state: Mutex<State>,
@@ -82,6 +92,12 @@ impl Control {
         self.bell.notify_all();
     }
 
+    /// Has the run look again how large its disks are, and tell the guest of those that changed.
+    pub fn refresh_disks(&self) {
+        self.state().refresh = true;
+        self.bell.notify_all();
+    }
+
     /// Whether `stop` was called.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
@@ -94,10 +110,16 @@ impl Control {
         self.bell.notify_all();
     }
 
-    /// Waits until the guest ended or `stop` was called. The one wait without a deadline: it is the run itself.
-    pub(crate) fn wait(&self) {
+    /// Waits until there is something to do. The one wait without a deadline: it is the run itself.
+    pub(crate) fn wait(&self) -> Request {
         let mut state = self.state();
-        while !state.stopped && !state.done {
+        loop {
+            if state.stopped || state.done {
+                return Request::End;
+            }
+            if std::mem::take(&mut state.refresh) {
+                return Request::RefreshDisks;
+            }
             state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

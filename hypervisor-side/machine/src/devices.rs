@@ -6,7 +6,7 @@ use crate::host::Host;
 use crate::memory::GuestRam;
 use crate::report::QueueReport;
 use pvkit_abi::block::BlockFeatures;
-use pvkit_abi::bus::Offer;
+use pvkit_abi::bus::{CONFIG_BYTES, Offer};
 use pvkit_abi::console::ConsoleConfig;
 use pvkit_abi::grant::{Access, GrantRef};
 use pvkit_abi::ring::MAX_DEPTH;
@@ -158,6 +158,17 @@ impl Devices {
 
     pub fn close_all(&self, carrier: &dyn Carrier) {
         self.slots.iter().for_each(|slot| slot.close(carrier));
+    }
+
+    /// Disks whose size changed, with their new configuration.
+    pub fn refresh(&self) -> Vec<(u32, [u8; CONFIG_BYTES])> {
+        let changed = |(index, slot): (usize, &Slot)| {
+            let Backing::Block(disk) = &slot.backing else { return None };
+            let before = disk.capacity();
+            let after = disk.refresh().ok()?;
+            (after != before).then(|| (index as u32 + 1, block::config_bytes(&disk.config())))
+        };
+        self.slots.iter().enumerate().filter_map(changed).collect()
     }
 
     pub fn reports(&self) -> Vec<QueueReport> {

@@ -74,6 +74,15 @@ impl Host {
         self.carry_out(effects);
     }
 
+    /// Looks again how large the disks are and tells the guest of those that changed.
+    pub fn refresh_disks(&self) {
+        for (device, config) in self.devices.refresh() {
+            let mut effects = Vec::new();
+            self.domain().config_changed(device, config, &*self.ram, &mut effects);
+            self.carry_out(effects);
+        }
+    }
+
     /// Carries out effects, and those that follow from their answers. Each answer frees a token, of which the core
     /// hands out a bounded number, so this ends.
     fn carry_out(&self, effects: Vec<Effect>) {

@@ -8,7 +8,7 @@
 
 use crate::boot::{self, Facts};
 use crate::carrier::{Carrier, DoorbellAddress};
-use crate::config::{Control, MachineConfig};
+use crate::config::{Control, MachineConfig, Request};
 use crate::devices::Devices;
 use crate::error::MachineError;
 use crate::gate::{Gate, Wake};
@@ -76,7 +76,9 @@ pub fn run(
         thread_control.done();
     });
     let thread = thread.map_err(MachineError::host("starting the guest's thread"))?;
-    control.wait();
+    while control.wait() == Request::RefreshDisks {
+        machine.host.refresh_disks();
+    }
     machine.host.stop_gates();
     let deadline = Instant::now() + PATIENCE;
     while !thread.is_finished() && Instant::now() < deadline {

@@ -4,14 +4,33 @@
 
 use crate::arch::{BootMemory, call};
 use crate::print;
-use pvkit_abi::discovery::HYPERCALL_PORT;
+use pvkit_abi::discovery::{DOORBELL_PORT_BASE, HYPERCALL_PORT, MAX_DOORBELLS};
 use pvkit_abi::hypercall::Call;
 
 /// Calls with random numbers and arguments.
 const CALLS: u32 = 3000;
+/// Doorbells of queues that are not open.
+const RINGS: u32 = 2000;
+/// Calls that come back.
+const REAL: [u32; 11] = [
+    Call::NEGOTIATE.0,
+    Call::EVENT_ALLOC.0,
+    Call::EVENT_BIND.0,
+    Call::EVENT_CLOSE.0,
+    Call::EVENT_MASK.0,
+    Call::EVENT_SIGNAL.0,
+    Call::EVENT_STATUS.0,
+    Call::BUS_SETUP.0,
+    Call::BUS_KICK.0,
+    Call::SCHED_YIELD.0,
+    Call::VCPU_START.0,
+];
 
 pub fn run(memory: &BootMemory) -> Result<(), &'static str> {
     strings(memory)?;
+    for ring in 0..RINGS {
+        doorbell(DOORBELL_PORT_BASE + (ring % u32::from(MAX_DOORBELLS)) as u16 * 4);
+    }
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = || {
         // xorshift64 (Marsaglia 2003): reproducible, so that a failure can be had again.
@@ -27,7 +46,11 @@ pub fn run(memory: &BootMemory) -> Result<(), &'static str> {
             *interesting.get((pick % 16) as usize).unwrap_or(&random())
         };
         let arguments = [argument(), argument(), argument()];
-        let number = (random() % 0x1000) as u32;
+        // Half of them real calls, half anything.
+        let number = match random() % 2 {
+            0 => (random() % 0x1000) as u32,
+            _ => *REAL.get((random() % REAL.len() as u64) as usize).unwrap_or(&0),
+        };
         if does_not_return(Call(number)) {
             continue;
         }
@@ -39,8 +62,14 @@ pub fn run(memory: &BootMemory) -> Result<(), &'static str> {
 
 /// Calls that would end the guest, or put it to sleep for long.
 fn does_not_return(call: Call) -> bool {
-    let group = [0x4, 0x8];
-    group.contains(&(call.0 >> 8)) || call == Call::EVENT_UPCALL_RETURN || call == Call::EVENT_SET_UPCALL
+    let ends = [Call::SCHED_BLOCK, Call::SCHED_SHUTDOWN, Call::SCHED_CRASH, Call::SCHED_EXCEPTION];
+    ends.contains(&call) || call == Call::EVENT_UPCALL_RETURN || call == Call::EVENT_SET_UPCALL
+}
+
+/// Rings where nothing is.
+fn doorbell(port: u16) {
+    // SAFETY: a port write that traps to the host; it changes no register and no memory.
+    unsafe { core::arch::asm!("out dx, eax", in("dx") port, in("eax") 1_u32, options(nostack, preserves_flags)) };
 }
 
 /// `outsd` to the hypercall port: memory that looks like a call number, but EAX is another. Must not be a hypercall.

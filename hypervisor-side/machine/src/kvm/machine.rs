@@ -6,7 +6,7 @@ use super::vcpu::{Start, Vcpu};
 use super::{ioeventfd, open};
 use crate::boot::{self, Facts, Layout};
 use crate::carrier::{Carrier, DoorbellAddress};
-use crate::config::{Control, MachineConfig};
+use crate::config::{Control, MachineConfig, Request};
 use crate::devices::Devices;
 use crate::error::MachineError;
 use crate::gate::Gate;
@@ -75,7 +75,9 @@ pub fn run(config: MachineConfig, path: &Path, control: &Arc<Control>) -> Result
     let start = Start { entry: image.entry, stack_top: layout.stack_top, boot_info: layout.boot_info, argument: 0 };
     drop(image);
     machine.start(0, start);
-    control.wait();
+    while control.wait() == Request::RefreshDisks {
+        machine.host.refresh_disks();
+    }
     machine.stop();
     Ok(machine.report())
 }
