@@ -26,11 +26,10 @@ struct InProcessCalls<'a> {
 impl InProcessCalls<'_> {
     /// Takes all pending events. True if there were any.
     fn take_pending(&self) -> bool {
-        let take = |i: usize| {
-            // ORDER: Acquire, pairs with the host's Release when it sets a bit.
-            self.area.word(i * 8).is_ok_and(|word| word.swap(0, Ordering::Acquire) != 0)
-        };
-        (0..PENDING_WORDS).fold(false, |any, i| take(i) || any)
+        // ORDER: Acquire, pairs with the host's Release when it sets a bit.
+        let take = |i: usize| self.area.word(i * 8).map_or(0, |word| word.swap(0, Ordering::Acquire));
+        let taken: [u64; PENDING_WORDS] = std::array::from_fn(take);
+        taken != [0; PENDING_WORDS]
     }
 }
 
