@@ -1,7 +1,7 @@
 //! A disk image that grows while its guest runs.
 
-use pvkit_backends::disk::RawOptions;
 use pvkit_backends::RawDisk;
+use pvkit_backends::disk::RawOptions;
 use pvkit_machine::{Control, Program};
 use pvkit_tests::{Guest, unikernel, unless_kvm};
 use std::sync::Arc;

@@ -9,7 +9,14 @@ fn main() {
         &["--no-pie", "-z", "max-page-size=4096", "--gc-sections", "--script"]
     } else {
         // Through the C compiler: no start files, no libraries, not position-independent.
-        &["-nostartfiles", "-nostdlib", "-static", "-no-pie", "-Wl,-z,max-page-size=4096,--gc-sections,--build-id=none", "-T"]
+        &[
+            "-nostartfiles",
+            "-nostdlib",
+            "-static",
+            "-no-pie",
+            "-Wl,-z,max-page-size=4096,--gc-sections,--build-id=none",
+            "-T",
+        ]
     };
     for argument in arguments {
         println!("cargo:rustc-link-arg-bins={argument}");

@@ -70,9 +70,9 @@ impl fmt::Display for ImageError {
             Self::TooLarge { size, limit } => write!(f, "{size} bytes; at most {limit} are read"),
             Self::NotElf => f.write_str("not a 64-bit little-endian ELF file"),
             Self::WrongMachine => f.write_str("not built for x86-64"),
-            Self::NotStatic => f.write_str(
-                "not a fixed-address executable; link it with -C relocation-model=static (ELF type EXEC)",
-            ),
+            Self::NotStatic => {
+                f.write_str("not a fixed-address executable; link it with -C relocation-model=static (ELF type EXEC)")
+            }
             Self::Malformed(what) => write!(f, "malformed ELF file: {what}"),
             Self::NoNote => f.write_str(
                 "no pvkit note: this is not a pvkit guest image; put a `GuestNote` in a note section named \
@@ -207,7 +207,12 @@ impl fmt::Display for MachineError {
                 write!(f, "the image cannot run at CPL {asked}; its note allows {allowed}")
             }
             Self::TooLittleMemory { memory, least } => {
-                write!(f, "{} MiB of memory are too few for this image; give at least {} MiB", mib(*memory), mib(*least))
+                write!(
+                    f,
+                    "{} MiB of memory are too few for this image; give at least {} MiB",
+                    mib(*memory),
+                    mib(*least)
+                )
             }
             Self::MemorySize { memory, why } => write!(f, "memory of {memory} bytes: {why}"),
             Self::ImageTooLarge { end, limit } => {

@@ -128,8 +128,19 @@ impl Host {
             Effect::RevokeGrant { token, device, grant } => {
                 return Some((token, self.devices.revoke(device, grant).map(|()| Finished::Done)));
             }
-            Effect::OpenQueue { token, device, queue, depth, epoch, features, request_pages, completion_pages, port } => {
-                let order = crate::devices::Order { queue, depth, epoch, features, request_pages, completion_pages, port };
+            Effect::OpenQueue {
+                token,
+                device,
+                queue,
+                depth,
+                epoch,
+                features,
+                request_pages,
+                completion_pages,
+                port,
+            } => {
+                let order =
+                    crate::devices::Order { queue, depth, epoch, features, request_pages, completion_pages, port };
                 let carrier = self.carrier.upgrade();
                 let result = carrier.ok_or(CallError::BACKEND).and_then(|carrier| {
                     self.devices.open(device, order, &self.ram, &*carrier, &self.me).inspect_err(|error| {
@@ -154,8 +165,10 @@ impl Host {
     /// Output that a guest writes without a device. An operator's terminal is not the guest's to command, so control
     /// bytes other than newline and tab are replaced.
     fn early_write(&self, bytes: &[u8]) {
-        let clean: Vec<u8> =
-            bytes.iter().map(|byte| if matches!(byte, b'\n' | b'\t' | b' '..=b'~' | 0x80..) { *byte } else { b'?' }).collect();
+        let clean: Vec<u8> = bytes
+            .iter()
+            .map(|byte| if matches!(byte, b'\n' | b'\t' | b' '..=b'~' | 0x80..) { *byte } else { b'?' })
+            .collect();
         let mut console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = console.write_all(&clean).and_then(|()| console.flush());
     }

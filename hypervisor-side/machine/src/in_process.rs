@@ -110,10 +110,8 @@ fn platform(config: MachineConfig) -> Result<InProcessPlatform, MachineError> {
         seed: crate::run::seed(),
     };
     let region = |base, length, kind| Region { base, length, kind, reserved: 0 };
-    let regions = [
-        region(base, BOOT_BYTES, RegionKind::BOOT),
-        region(base + BOOT_BYTES, memory - BOOT_BYTES, RegionKind::RAM),
-    ];
+    let regions =
+        [region(base, BOOT_BYTES, RegionKind::BOOT), region(base + BOOT_BYTES, memory - BOOT_BYTES, RegionKind::RAM)];
     let info = boot::boot_info(&facts, cmdline, config.cmdline.len(), vcpu_area, &regions);
     let outside = |_| MachineError::MemorySize { memory, why: "the command line does not fit".into() };
     if config.cmdline.len() as u64 > BOOT_BYTES - 2 * PAGE_SIZE as u64 {
@@ -122,8 +120,7 @@ fn platform(config: MachineConfig) -> Result<InProcessPlatform, MachineError> {
     ram.write(GuestAddr(cmdline), config.cmdline.as_bytes()).map_err(outside)?;
     let gate = Gate::new(&ram, GuestAddr(vcpu_area)).map_err(outside)?;
     let devices = Devices::new(config.devices);
-    let domain =
-        Domain::new(DomainConfig { vcpus: 1, groups, devices: devices.configs(), cpl3_allowed: true });
+    let domain = Domain::new(DomainConfig { vcpus: 1, groups, devices: devices.configs(), cpl3_allowed: true });
     let machine = Arc::new_cyclic(|me: &Weak<InProcessMachine>| {
         let carrier: Weak<dyn Carrier> = me.clone();
         InProcessMachine {

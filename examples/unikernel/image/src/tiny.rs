@@ -86,7 +86,9 @@ fn find_leaves() -> Result<(), &'static str> {
     let signature = |leaf| {
         let found = core::arch::x86_64::__cpuid(leaf);
         let mut bytes = [0; 12];
-        for (slot, byte) in bytes.iter_mut().zip([found.ebx, found.ecx, found.edx].into_iter().flat_map(u32::to_le_bytes)) {
+        for (slot, byte) in
+            bytes.iter_mut().zip([found.ebx, found.ecx, found.edx].into_iter().flat_map(u32::to_le_bytes))
+        {
             *slot = byte;
         }
         bytes
@@ -117,10 +119,20 @@ fn start_others(memory: &BootMemory) -> Result<(), &'static str> {
 }
 
 /// Starts a vCPU on a stack of its own, taken from the end of free memory.
-fn start_vcpu(memory: &BootMemory, vcpu: u32, entry: extern "C" fn(u64, u64, u64) -> !, argument: u64) -> Result<(), &'static str> {
+fn start_vcpu(
+    memory: &BootMemory,
+    vcpu: u32,
+    entry: extern "C" fn(u64, u64, u64) -> !,
+    argument: u64,
+) -> Result<(), &'static str> {
     let stack_top = memory.ram.as_ptr() as u64 + memory.ram.len() as u64 - u64::from(vcpu) * 0x1_0000;
-    let start = VcpuStart { size: size_of::<VcpuStart>() as u32, vcpu, entry: entry as usize as u64, stack_top, argument };
-    if call(Call::VCPU_START, [&raw const start as u64, 0, 0]) < 0 { Err("a vCPU could not be started") } else { Ok(()) }
+    let start =
+        VcpuStart { size: size_of::<VcpuStart>() as u32, vcpu, entry: entry as usize as u64, stack_top, argument };
+    if call(Call::VCPU_START, [&raw const start as u64, 0, 0]) < 0 {
+        Err("a vCPU could not be started")
+    } else {
+        Ok(())
+    }
 }
 
 extern "C" fn secondary(_boot_info: u64, _vcpu: u64, port: u64) -> ! {

@@ -1,6 +1,6 @@
 use super::*;
-use pvkit_abi::version::{CURRENT, Group};
 use proptest::prelude::*;
+use pvkit_abi::version::{CURRENT, Group};
 
 const HEADER: usize = 64;
 const PROGRAM: usize = 56;
@@ -37,7 +37,13 @@ fn put(bytes: &mut [u8], at: usize, what: &[u8]) {
     bytes[at..at + what.len()].copy_from_slice(what);
 }
 
-fn program(bytes: &mut [u8], index: usize, kind: u32, flags: u32, (offset, address, file, memory): (usize, u64, u64, u64)) {
+fn program(
+    bytes: &mut [u8],
+    index: usize,
+    kind: u32,
+    flags: u32,
+    (offset, address, file, memory): (usize, u64, u64, u64),
+) {
     let at = HEADER + index * PROGRAM;
     put(bytes, at, &kind.to_le_bytes());
     put(bytes, at + 4, &flags.to_le_bytes());

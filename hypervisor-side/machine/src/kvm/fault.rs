@@ -118,7 +118,9 @@ pub fn shutdown(fd: &VcpuFd) -> End {
 /// KVM could not emulate an instruction.
 pub fn internal(fd: &VcpuFd, suberror: u32) -> End {
     let message = match suberror {
-        1 => "KVM could not emulate an instruction of the guest (on a software KVM: SSE at CPL 0, or a wild jump)".into(),
+        1 => {
+            "KVM could not emulate an instruction of the guest (on a software KVM: SSE at CPL 0, or a wild jump)".into()
+        }
         other => format!("KVM internal error {other}"),
     };
     End::Crash { message, registers: registers(fd) }

@@ -14,9 +14,7 @@ use crate::host::Host;
 use crate::image::Image;
 use crate::memory::GuestRam;
 use crate::report::{End, Report};
-use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_userspace_memory_region,
-};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use pvkit_abi::PAGE_SIZE;
 use pvkit_abi::bus::DoorbellKind;
@@ -155,7 +153,10 @@ impl KvmMachine {
         let thread = std::thread::Builder::new().name(format!("vcpu{number}")).spawn(move || {
             let end = match Vcpu::new(fd, number, machine.cpl, start, &machine) {
                 Ok(vcpu) => vcpu.run(),
-                Err(error) => End::Crash { message: format!("vCPU {number} could not be started: {error}"), registers: String::new() },
+                Err(error) => End::Crash {
+                    message: format!("vCPU {number} could not be started: {error}"),
+                    registers: String::new(),
+                },
             };
             machine.finish(end);
         });
@@ -267,10 +268,16 @@ fn cpuid(kvm: &Kvm, boot_info: u64) -> io::Result<CpuId> {
     let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
     let mut leaves = supported.as_slice().to_vec();
     let base = CPUID_FIRST + CPUID_STEP;
-    let leaf = |function, [eax, ebx, ecx, edx]: [u32; 4]| kvm_cpuid_entry2 { function, eax, ebx, ecx, edx, ..Default::default() };
-    let [a, b, c] = [0, 4, 8].map(|at| {
-        CPUID_SIGNATURE.get(at..at + 4).and_then(|raw| raw.try_into().ok()).map_or(0, u32::from_le_bytes)
-    });
+    let leaf = |function, [eax, ebx, ecx, edx]: [u32; 4]| kvm_cpuid_entry2 {
+        function,
+        eax,
+        ebx,
+        ecx,
+        edx,
+        ..Default::default()
+    };
+    let [a, b, c] = [0, 4, 8]
+        .map(|at| CPUID_SIGNATURE.get(at..at + 4).and_then(|raw| raw.try_into().ok()).map_or(0, u32::from_le_bytes));
     let version = u32::from(CURRENT.major) << 16 | u32::from(CURRENT.minor);
     leaves.push(leaf(base, [base + 2, a, b, c]));
     leaves.push(leaf(base + 1, [version, Transport::PORT_REGISTERS.0, u32::from(HYPERCALL_PORT), 0]));

@@ -130,7 +130,11 @@ impl<'a> Vcpu<'a> {
         let exit = match self.fd.run() {
             Ok(VcpuExit::IoOut(port, _)) => {
                 let hypercall = port == HYPERCALL_PORT;
-                if hypercall { self.hypercall_number().map_or(Exit::Stray, |number| Exit::Hypercall { number }) } else { Exit::Stray }
+                if hypercall {
+                    self.hypercall_number().map_or(Exit::Stray, |number| Exit::Hypercall { number })
+                } else {
+                    Exit::Stray
+                }
             }
             Ok(VcpuExit::IoIn(_, data)) | Ok(VcpuExit::MmioRead(_, data)) => {
                 data.fill(0xff);
@@ -140,7 +144,9 @@ impl<'a> Vcpu<'a> {
             Ok(VcpuExit::Hlt) => Exit::Halt,
             Ok(VcpuExit::Shutdown) => Exit::Shutdown,
             Ok(VcpuExit::InternalError) => Exit::Internal(0),
-            Ok(VcpuExit::FailEntry(reason, _)) => Exit::Other(format!("KVM refused to enter the guest, reason {reason:#x}")),
+            Ok(VcpuExit::FailEntry(reason, _)) => {
+                Exit::Other(format!("KVM refused to enter the guest, reason {reason:#x}"))
+            }
             Ok(other) => Exit::Other(format!("unexpected exit {other:?}")),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Exit::Kicked,
             Err(error) => Exit::Other(format!("KVM_RUN: {error}")),
