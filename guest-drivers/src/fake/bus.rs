@@ -121,14 +121,17 @@ impl Host {
 
     /// One kick: everything that is there, until both sides are quiet.
     pub(crate) fn serve_bus(&mut self) {
-        if self.silent {
+        if self.answers_left == 0 {
             return;
         }
         let Some(mut bus) = self.bus.take() else { return };
         let mut notify = false;
         loop {
             bus.take_answers();
-            while let Ok(Some(request)) = bus.requests.take() {
+            while self.answers_left > 0
+                && let Ok(Some(request)) = bus.requests.take()
+            {
+                self.answers_left -= 1;
                 let id = request.word.id();
                 let mut message = Message::new_zeroed();
                 let _ = bus.guest.read(usize::from(id) * MESSAGE_BYTES, message.as_mut_bytes());
@@ -143,6 +146,9 @@ impl Host {
             }
             notify |= bus.requests.flush().is_needed();
             notify |= self.send_queued(&mut bus);
+            if self.answers_left == 0 {
+                break;
+            }
             let (needed, requests) = bus.requests.park();
             notify |= needed.is_needed();
             if requests == Park::Armed && bus.messages.park() == Park::Armed {

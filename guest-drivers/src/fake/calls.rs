@@ -67,6 +67,7 @@ impl Calls for FakeCalls {
     fn wait(&self, deadline: u64) {
         let mut host = self.host();
         host.counts.waits += 1;
+        host.serve_kick();
         host.serve_due();
         if !core::mem::take(&mut host.pending) {
             host.counts.vain_waits += 1;
@@ -103,10 +104,19 @@ impl Host {
                 Ok(epoch as i64)
             }
             Call::BUS_KICK => {
-                self.serve_bus();
+                self.kicked = true;
+                if !self.lazy_bus {
+                    self.serve_kick();
+                }
                 Ok(0)
             }
             _ => Err(CallError::UNKNOWN),
+        }
+    }
+
+    fn serve_kick(&mut self) {
+        if core::mem::take(&mut self.kicked) {
+            self.serve_bus();
         }
     }
 

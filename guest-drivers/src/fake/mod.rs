@@ -77,8 +77,11 @@ pub struct Host {
     pub lazy: bool,
     /// Doorbells are not heard.
     pub deaf: bool,
-    /// Bus requests are not answered.
-    pub silent: bool,
+    /// Bus requests that are still answered.
+    pub answers_left: u32,
+    /// The bus is served while the guest waits, not in its kick.
+    pub lazy_bus: bool,
+    pub(crate) kicked: bool,
     /// The next device requests end like this.
     pub statuses: VecDeque<(Status, u32)>,
     /// Changes what is stored.
@@ -115,7 +118,9 @@ impl Host {
             clock: 0,
             lazy: false,
             deaf: false,
-            silent: false,
+            answers_left: u32::MAX,
+            lazy_bus: false,
+            kicked: false,
             statuses: VecDeque::new(),
             tamper: Box::new(|_, _| {}),
             counts: Counts::default(),

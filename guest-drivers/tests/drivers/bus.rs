@@ -151,17 +151,40 @@ fn a_device_is_opened_once_and_again_after_it_was_closed() {
 fn a_host_that_does_not_answer_ends_in_a_time_out_and_the_late_answer_is_dropped() {
     let platform = with_disk();
     let mut bus = Bus::connect(&platform).unwrap();
-    platform.calls.host().silent = true;
+    platform.calls.host().answers_left = 0;
     let deadline = LATE / 2;
     let opened: Result<Block<'_, _>, _> = Block::open(&mut bus, 1, 8, GrantPolicy::WholeRam, deadline);
     assert_eq!(opened.err(), Some(BusError::TimedOut));
     assert_eq!(bus.counters().timeouts, 1);
-    platform.calls.host().silent = false;
+    platform.calls.host().answers_left = u32::MAX;
     // The late ACCEPT is carried out now; the device is taken then, but nobody holds it.
     platform.calls.host().kick();
     bus.poll().unwrap();
     let again: Result<Block<'_, _>, _> = Block::open(&mut bus, 1, 8, GrantPolicy::WholeRam, LATE);
     assert_eq!(again.err(), Some(BusError::Refused(CallError::STALE)));
+}
+
+#[test]
+fn an_answer_that_comes_during_the_wait_ends_it() {
+    let platform = with_disk();
+    platform.calls.host().lazy_bus = true;
+    let (mut bus, mut disk) = open_disk(&platform);
+    disk.close(&mut bus, LATE).unwrap();
+    let counts = platform.calls.host().counts;
+    assert_eq!((counts.waits, counts.vain_waits), (3, 0));
+}
+
+#[test]
+fn a_reply_about_another_device_is_a_lie() {
+    let platform = with_disk();
+    let mut bus = Bus::connect(&platform).unwrap();
+    platform.calls.host().tamper = Box::new(|stored, bytes| {
+        if stored == fake::Stored::Reply {
+            bytes[4] ^= 2;
+        }
+    });
+    let opened: Result<Block<'_, _>, _> = Block::open(&mut bus, 1, 8, GrantPolicy::WholeRam, LATE);
+    assert_eq!(opened.err(), Some(BusError::PeerFault(HostFault::Reply { field: "device", value: 3 })));
 }
 
 #[test]

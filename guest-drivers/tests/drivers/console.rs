@@ -94,3 +94,17 @@ fn a_host_that_claims_another_length_is_caught() {
     let caught = RequestError::PeerFault(HostFault::Length { asked: 4, claimed: 5 });
     assert_eq!(console.write(b"four", LATE), Err(caught));
 }
+
+#[test]
+fn a_host_that_claims_more_input_than_there_is_room_is_caught() {
+    let platform = platform();
+    let (_bus, mut console) = open_console(&platform);
+    platform.calls.host().type_in(1, b"abc");
+    platform.calls.host().tamper = Box::new(|stored, bytes| {
+        if stored == Stored::Completion {
+            bytes[1] = 0x10;
+        }
+    });
+    let caught = RequestError::PeerFault(HostFault::Length { asked: 4096, claimed: 4099 });
+    assert_eq!(console.read(&mut [0; 8], LATE), Err(caught));
+}

@@ -49,7 +49,7 @@ fn liar(habits: Habits, seed: u64, memory: Arc<TestMemory>) -> fake::Tamper {
         if random.percent(habits.scribbles) {
             // The first pages are the rings and messages.
             let word = COHERENT_BASE + random.next() % (16 * PAGE_SIZE as u64 / 8) * 8;
-            let value = if random.percent(50) { random.next() % 4 << 48 } else { random.next() };
+            let value = if random.percent(50) { (random.next() % 4) << 48 } else { random.next() };
             let _ = memory.host(word, 8).unwrap().write(0, &value.to_le_bytes());
         }
     })

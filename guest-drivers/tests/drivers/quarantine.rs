@@ -72,7 +72,7 @@ fn a_close_that_is_not_answered_frees_nothing_and_may_be_tried_again() {
     let memory = platform.pages.0.clone();
     let (mut bus, mut disk) = open_disk(&platform);
     disk.read(0, &mut [0; 512], LATE).unwrap();
-    platform.calls.host().silent = true;
+    platform.calls.host().answers_left = 0;
     assert_eq!(disk.close(&mut bus, 1 << 20), Err(BusError::TimedOut));
     assert_eq!(memory.live(), BUS_PAGES + RING_PAGES + BOUNCE_PAGES);
     assert_eq!(disk.flush(LATE), Err(RequestError::Disconnected));
@@ -101,7 +101,7 @@ fn a_backend_that_goes_ends_the_queue_and_every_buffer_comes_back() {
 }
 
 #[test]
-fn an_open_that_is_not_answered_leaks_its_pages_and_says_so() {
+fn an_open_with_an_impossible_answer_leaks_its_pages_and_says_so() {
     let platform = with_disk();
     let memory = platform.pages.0.clone();
     let mut bus = Bus::connect(&platform).unwrap();
@@ -119,6 +119,18 @@ fn an_open_that_is_not_answered_leaks_its_pages_and_says_so() {
     let opened: Result<Block<'_, _>, _> = Block::open(&mut bus, 1, 32, GrantPolicy::WholeRam, LATE);
     assert!(matches!(opened, Err(BusError::PeerFault(_))), "{opened:?}");
     // The page that lists them as well.
+    let leaked = RING_PAGES + 1;
+    assert_eq!((memory.live(), memory.leaked()), (BUS_PAGES + leaked, leaked));
+}
+
+#[test]
+fn an_open_that_is_not_answered_leaks_its_pages_and_the_one_that_lists_them() {
+    let platform = with_disk();
+    let memory = platform.pages.0.clone();
+    let mut bus = Bus::connect(&platform).unwrap();
+    platform.calls.host().answers_left = 1;
+    let opened: Result<Block<'_, _>, _> = Block::open(&mut bus, 1, 32, GrantPolicy::WholeRam, 1 << 20);
+    assert_eq!(opened.err(), Some(BusError::TimedOut));
     let leaked = RING_PAGES + 1;
     assert_eq!((memory.live(), memory.leaked()), (BUS_PAGES + leaked, leaked));
 }
