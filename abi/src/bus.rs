@@ -67,6 +67,8 @@ open_enum! {
         GRANT_QUERY = 0x46,
         /// Guest: send every offer again. No body.
         RESCAN = 0x47,
+        /// Guest: set something of an accepted device. Body [`Control`].
+        CONTROL = 0x48,
     }
 }
 
@@ -77,6 +79,12 @@ open_enum! {
         BLOCK = 1,
         /// [`crate::console`].
         CONSOLE = 2,
+        /// [`crate::net`].
+        NET = 3,
+        /// [`crate::services`].
+        SERVICES = 4,
+        /// [`crate::entropy`].
+        ENTROPY = 5,
     }
 }
 
@@ -196,7 +204,7 @@ wire_layout!(Accept, 16, queues @ 4, features @ 8);
 pub struct OpenQueue {
     /// Which queue, from 0.
     pub queue: u16,
-    /// Bytes of a completion: 8 for block and console.
+    /// Bytes of a completion: 8, or 32 for network receive.
     pub completion_bytes: u16,
     /// Slots, a power of two, [`crate::ring::MIN_DEPTH`]..=`max_depth`.
     pub depth: u32,
@@ -268,3 +276,21 @@ pub struct StateChanged {
     pub reserved: [u16; 3],
 }
 wire_layout!(StateChanged, 8);
+
+/// Bytes of a control message's data.
+pub const CONTROL_BYTES: usize = BODY_BYTES - 8;
+
+/// Body of `CONTROL`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Control {
+    /// By the device's class, for example [`crate::net::NetControl`].
+    pub operation: u16,
+    /// Bytes of `data` that are meant.
+    pub size: u16,
+    /// Zero.
+    pub reserved: u32,
+    /// By `operation`.
+    pub data: [u8; CONTROL_BYTES],
+}
+wire_layout!(Control, 112, size @ 2, reserved @ 4, data @ 8);

@@ -46,6 +46,9 @@ open_enum! {
         /// `(GPA of text, length)` -> bytes taken, at most [`MAX_CONSOLE_WRITE`].
         CONSOLE_WRITE = 0x500,
 
+        /// `()` -> wall clock, nanoseconds since 1970-01-01T00:00:00Z.
+        TIME_WALL_CLOCK = 0x600,
+
         /// `(GPA of VcpuStart)` -> 0. Starts a vCPU that was never started.
         VCPU_START = 0x800,
     }

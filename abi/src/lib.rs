@@ -20,11 +20,14 @@ pub mod block;
 pub mod bus;
 pub mod console;
 pub mod discovery;
+pub mod entropy;
 pub mod entry;
 pub mod event;
 pub mod grant;
 pub mod hypercall;
+pub mod net;
 pub mod ring;
+pub mod services;
 pub mod status;
 pub mod version;
 

@@ -15,6 +15,8 @@ open_enum! {
         SCHED = 4,
         /// Early console output, before any device is open.
         CONSOLE = 5,
+        /// Wall clock.
+        TIME = 6,
         /// Virtual CPU bring-up.
         VCPU = 8,
     }
