@@ -44,6 +44,12 @@ impl Interruption {
         Ok(Self(flag))
     }
 
+    /// One that never comes.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Self(Arc::new(AtomicBool::new(false)))
+    }
+
     /// Whether one came.
     pub fn came(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -107,10 +113,6 @@ fn kill_group(child: &Child) {
 mod tests {
     use super::*;
 
-    fn quiet() -> Interruption {
-        Interruption(Arc::new(AtomicBool::new(false)))
-    }
-
     fn log(name: &str) -> std::path::PathBuf {
         let path = std::env::temp_dir().join(format!("xtask-child-{name}-{}", std::process::id()));
         let _ = std::fs::remove_file(&path);
@@ -131,7 +133,7 @@ mod tests {
     #[test]
     fn the_status_and_the_output_of_a_program_are_kept() {
         let log = log("status");
-        let end = shell("echo out; echo err >&2; exit 3", &log, Duration::from_secs(60), &quiet());
+        let end = shell("echo out; echo err >&2; exit 3", &log, Duration::from_secs(60), &Interruption::none());
         assert!(matches!(end, End::Exited(status) if status.code() == Some(3)), "{end:?}");
         assert_eq!(std::fs::read_to_string(&log).expect("log"), "out\nerr\n");
         std::fs::remove_file(log).expect("removed");
@@ -140,7 +142,7 @@ mod tests {
     #[test]
     fn a_program_past_its_limit_is_ended_with_all_its_children() {
         let log = log("limit");
-        let end = shell("sleep 1000 & echo $!; wait", &log, Duration::from_millis(300), &quiet());
+        let end = shell("sleep 1000 & echo $!; wait", &log, Duration::from_millis(300), &Interruption::none());
         assert!(matches!(end, End::TimedOut), "{end:?}");
         let grandchild = std::fs::read_to_string(&log).expect("log");
         assert!(!alive(grandchild.trim()), "process {grandchild} survived");
@@ -150,7 +152,12 @@ mod tests {
     #[test]
     fn a_program_that_ignores_the_polite_signal_is_ended_as_well() {
         let log = log("stubborn");
-        let end = shell("trap '' TERM; echo $$; while :; do sleep 1; done", &log, Duration::from_millis(300), &quiet());
+        let end = shell(
+            "trap '' TERM; echo $$; while :; do sleep 1; done",
+            &log,
+            Duration::from_millis(300),
+            &Interruption::none(),
+        );
         assert!(matches!(end, End::TimedOut), "{end:?}");
         let stubborn = std::fs::read_to_string(&log).expect("log");
         assert!(!alive(stubborn.trim()), "process {stubborn} survived");
@@ -160,7 +167,7 @@ mod tests {
     #[test]
     fn a_forgotten_background_process_does_not_outlive_its_lane() {
         let log = log("forgotten");
-        let end = shell("sleep 1000 & echo $!", &log, Duration::from_secs(60), &quiet());
+        let end = shell("sleep 1000 & echo $!", &log, Duration::from_secs(60), &Interruption::none());
         assert!(matches!(end, End::Exited(status) if status.success()), "{end:?}");
         let forgotten = std::fs::read_to_string(&log).expect("log");
         while alive(forgotten.trim()) {
@@ -172,7 +179,7 @@ mod tests {
     #[test]
     fn an_interruption_ends_the_running_program() {
         let log = log("interrupted");
-        let interruption = quiet();
+        let interruption = Interruption::none();
         interruption.0.store(true, Ordering::Relaxed);
         let end = shell("sleep 1000", &log, Duration::from_secs(60), &interruption);
         assert!(matches!(end, End::Interrupted), "{end:?}");

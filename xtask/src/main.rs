@@ -7,8 +7,11 @@
 mod cache;
 mod checks;
 mod child;
+mod choice;
 mod cli;
+mod execution;
 mod install;
+mod judgement;
 mod lane;
 mod lanes;
 mod need;

@@ -3,11 +3,11 @@
 
 use crate::cli::GuardOptions;
 use crate::failure::{EXIT_RUN, Failure};
-use rustix::process::{Pid, Signal, getppid, kill_current_process_group, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getppid, kill_current_process_group, set_parent_process_death_signal, setpgid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::ffi::OsStr;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode};
 use std::{io, thread};
 
@@ -32,7 +32,6 @@ pub fn die_with(parent: i32, signal: Signal) -> io::Result<()> {
 pub fn guarded(program: impl AsRef<OsStr>) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("guard").arg("--die-with").arg(std::process::id().to_string()).arg("--").arg(program);
-    command.process_group(0);
     Ok(command)
 }
 
@@ -41,10 +40,12 @@ pub fn guarded(program: impl AsRef<OsStr>) -> io::Result<Command> {
 /// # Errors
 /// The command cannot be started.
 pub fn run(options: &GuardOptions) -> Result<ExitCode, Failure> {
+    // A group of its own: what the command starts is in it, and nothing else.
+    setpgid(None, None).map_err(Failure::run)?;
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Failure::run)?;
     thread::spawn(move || {
         if signals.forever().next().is_some() {
-            // Ends this process too: the group is ours alone, see `guarded`.
+            // Ends this process too.
             let _ = kill_current_process_group(Signal::KILL);
         }
     });

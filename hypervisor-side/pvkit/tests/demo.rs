@@ -2,7 +2,7 @@
 
 mod guest;
 
-use guest::{folder, pvkit, send, wait_for_end, wait_for_line};
+use guest::{folder, processes_with, pvkit, send, wait_for_end, wait_for_line, wait_for_none_with};
 use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
@@ -78,31 +78,15 @@ fn at_work(workshop: &Path) -> Child {
     let mut child = demo(workshop, &[]).stdout(Stdio::piped()).spawn().unwrap();
     wait_for_line(&mut child, "log: life 1");
     // The demo and its guest; between two lives there is none for a moment.
-    while of_demo(workshop).len() < 2 {
+    while processes_with(&mark(workshop)).len() < 2 {
         assert_eq!(child.try_wait().unwrap(), None, "the demo ended before its last life");
     }
     child
 }
 
-/// Processes that were started with this demo's folder in their environment.
-fn of_demo(workshop: &Path) -> Vec<String> {
-    let mark = format!("CARGO_TARGET_DIR={}", workshop.display()).into_bytes();
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environment.split(|byte| *byte == 0).any(|word| word == mark) {
-            found.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    found
-}
-
-fn assert_all_end(workshop: &Path) {
-    let deadline = Instant::now() + guest::PATIENCE;
-    while !of_demo(workshop).is_empty() {
-        assert!(Instant::now() < deadline, "these stay: {:?}", of_demo(workshop));
-        std::thread::yield_now();
-    }
+/// What all processes of a demo have in their environment.
+fn mark(workshop: &Path) -> String {
+    format!("CARGO_TARGET_DIR={}", workshop.display())
 }
 
 #[test]
@@ -112,7 +96,7 @@ fn however_the_demo_ends_no_process_and_no_file_stays() {
         let mut child = at_work(&workshop);
         send(&child, signal);
         assert_eq!(wait_for_end(&mut child).code(), code);
-        assert_all_end(&workshop);
+        wait_for_none_with(&mark(&workshop));
         assert_only_products(&workshop);
     }
     let after = demo(&workshop, &[]).output().unwrap();
@@ -132,13 +116,13 @@ fn a_killed_demo_takes_its_compilers_with_it() {
     wait_for_line(&mut child, "guest image: building");
     let deadline = Instant::now() + guest::PATIENCE;
     // The demo, the guard, cargo, and at least one compiler.
-    while of_demo(&workshop).len() < 4 {
-        assert!(Instant::now() < deadline, "no compiler was started: {:?}", of_demo(&workshop));
+    while processes_with(&mark(&workshop)).len() < 4 {
+        assert!(Instant::now() < deadline, "no compiler was started: {:?}", processes_with(&mark(&workshop)));
         std::thread::yield_now();
     }
     send(&child, Signal::KILL);
     wait_for_end(&mut child);
-    assert_all_end(&workshop);
+    wait_for_none_with(&mark(&workshop));
     fs::remove_dir_all(workshop).unwrap();
 }
 

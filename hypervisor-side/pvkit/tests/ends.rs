@@ -2,11 +2,11 @@
 
 mod guest;
 
-use guest::{folder, pvkit, send, tiny, wait_for_end, wait_for_line};
+use guest::{PVKIT, folder, pvkit, send, tiny, wait_for_end, wait_for_line, wait_for_none_with};
 use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 #[test]
 fn the_guests_power_off_is_success() {
@@ -74,4 +74,33 @@ fn two_guests_run_side_by_side() {
     assert_eq!(wait_for_end(&mut second).code(), Some(143));
     fs::remove_dir_all(one).unwrap();
     fs::remove_dir_all(two).unwrap();
+}
+
+/// Starts `pvkit` from a shell, kills the shell once `wanted` is said, and waits until no process of it is left.
+fn dies_with_its_parent(name: &str, script: &str, wanted: &str) {
+    let mut parent = Command::new("sh")
+        .args(["-c", script])
+        .env("PVKIT", PVKIT)
+        .env("PVKIT_TEST", name)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for_line(&mut parent, wanted);
+    send(&parent, Signal::KILL);
+    wait_for_end(&mut parent);
+    wait_for_none_with(&format!("PVKIT_TEST={name}"));
+}
+
+#[test]
+fn a_guest_dies_with_the_process_that_it_was_bound_to() {
+    // A guest that would live for an hour.
+    let run = "$PVKIT run --machine in-process --cmdline 'app=wait seconds=3600' --die-with $$";
+    dies_with_its_parent("bound-guest", &format!("{run} & wait"), "negotiated");
+}
+
+#[test]
+fn a_guarded_program_dies_with_all_that_it_started() {
+    let program = "sh -c 'sleep 3600 & echo started; sleep 3600'";
+    dies_with_its_parent("guarded", &format!("$PVKIT guard --die-with $$ -- {program} & wait"), "started");
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// The program under test.
 pub const PVKIT: &str = env!("CARGO_BIN_EXE_pvkit");
 /// No wait of these tests is longer.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// The program with a command line, without what `cargo test` put into its environment.
 pub fn pvkit(arguments: &[&str]) -> Command {
@@ -96,4 +96,34 @@ pub fn folder(name: &str) -> PathBuf {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     folder
+}
+
+/// Processes that were started with `word` in their environment.
+pub fn processes_with(word: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment.split(|byte| *byte == 0).any(|part| part == word.as_bytes()) {
+            found.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    found
+}
+
+/// Waits until no process has `word` in its environment; what stays then is ended, so that only this test fails.
+pub fn wait_for_none_with(word: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let stay = processes_with(word);
+        if stay.is_empty() {
+            return;
+        }
+        if Instant::now() > deadline {
+            for pid in stay.iter().filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            panic!("these stay: {stay:?}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
