@@ -20,6 +20,7 @@ pub mod block;
 pub mod console;
 mod counters;
 pub mod disk;
+pub mod net;
 mod engine;
 #[cfg(test)]
 mod fake_disk;
