@@ -1,7 +1,7 @@
 //! The backend's half of a queue: take requests in order, complete them in any order.
 //!
 //! *Invariants.* A request is copied out before it is checked and checked before it is handed on. No more than the
-//! depth are in flight or held back. Completions are held back in small batches; [`Backend::park`] publishes what is held
+//! depth are in flight or held back. Completions are held back in small batches; [`WideBackend::park`] publishes what is held
 //! back first. A latched half takes nothing more, but still lets what is in flight be completed: I/O drains.
 //!
 //! *Publication size.* A completion that is stored alone to a polling frontend makes the line travel twice. Four at a
@@ -27,19 +27,22 @@ pub struct Request {
     pub words: [u64; 3],
 }
 
-/// The backend's half.
+/// The backend's half of a queue with one-word completions.
+pub type Backend<M> = WideBackend<M, 1>;
+
+/// The backend's half. `C` words a completion: more than one where the protocol has more to say.
 #[derive(Debug)]
 #[repr(align(128))]
-pub struct Backend<M> {
+pub struct WideBackend<M, const C: usize> {
     requests: Consumer<M, REQUEST_WORDS>,
-    completions: Producer<M, 1>,
+    completions: Producer<M, C>,
     in_flight: Ids<{ MAX_DEPTH as usize }>,
     /// Index of the first request that may not come yet: a depth beyond the first completion that is not published.
     limit: RingIndex,
     latched: bool,
 }
 
-impl<M: Memory> Backend<M> {
+impl<M: Memory, const C: usize> WideBackend<M, C> {
     /// A fresh half: zeroes its own area and stores `epoch` in it, before the peer is told.
     ///
     /// # Errors
@@ -128,17 +131,31 @@ impl<M: Memory> Backend<M> {
         if u32::from(id) < self.depth() { PeerFault::IdInFlight(id) } else { PeerFault::IdOutOfRange(id) }
     }
 
-    /// Completes a request. The completion may be held back until enough are there; see [`Backend::flush`].
+    /// Completes a request. The completion may be held back until enough are there; see [`WideBackend::flush`].
     ///
     /// # Errors
     /// [`Misuse::NotInFlight`] if `id` is not in flight; nothing is published.
     #[inline]
     pub fn complete(&mut self, id: u16, result: CompletionResult) -> Result<Notify, Misuse> {
+        self.hold(id, result, [0; C])?;
+        Ok(if self.completions.pending() >= HOLD_BACK { self.flush() } else { Notify::NotNeeded })
+    }
+
+    /// Completes a request with all words of the completion, of which word 0 is filled in, and holds it back until
+    /// [`WideBackend::flush`]: what is held together becomes visible together.
+    ///
+    /// # Errors
+    /// As for [`WideBackend::complete`].
+    #[inline]
+    pub fn hold(&mut self, id: u16, result: CompletionResult, mut slot: [u64; C]) -> Result<(), Misuse> {
         if !self.in_flight.remove(id) {
             return Err(Misuse::NotInFlight(id));
         }
-        self.completions.push(&[CompletionWord::new(id, result).0]);
-        Ok(if self.completions.pending() == HOLD_BACK { self.flush() } else { Notify::NotNeeded })
+        if let Some(head) = slot.first_mut() {
+            *head = CompletionWord::new(id, result).0;
+        }
+        self.completions.push(&slot);
+        Ok(())
     }
 
     /// Publishes what is held back. To be called whenever no request is visible.

@@ -1,7 +1,7 @@
 //! The frontend's half of a queue: submit requests in batches, take completions in any order.
 //!
 //! *Invariants.* An id is either free or in flight, never both; a credit returns only when its completion is copied
-//! out. After a fault nothing is taken or submitted, and [`Frontend::in_flight_ids`] names what must be quarantined.
+//! out. After a fault nothing is taken or submitted, and [`WideFrontend::in_flight_ids`] names what must be quarantined.
 
 use crate::consumer::Consumer;
 use crate::cursor::{Cursor, RingSize};
@@ -38,19 +38,23 @@ pub struct Completed {
     pub result: CompletionResult,
 }
 
-/// The frontend's half. `N` bounds the depth and sizes the private tables; no allocator is needed.
+/// The frontend's half of a queue with one-word completions.
+pub type Frontend<M, const N: usize> = WideFrontend<M, N, 1>;
+
+/// The frontend's half. `N` bounds the depth and sizes the private tables; no allocator is needed. `C` words a
+/// completion: 1, or more where the protocol has more to say.
 #[derive(Debug)]
 #[repr(align(128))]
-pub struct Frontend<M, const N: usize> {
+pub struct WideFrontend<M, const N: usize, const C: usize> {
     requests: Producer<M, REQUEST_WORDS>,
-    completions: Consumer<M, 1>,
+    completions: Consumer<M, C>,
     ids: FreeList<N>,
     /// Requests of an open batch, by id; nothing of them is in shared memory yet.
     staged: [[u64; REQUEST_WORDS]; N],
     latched: bool,
 }
 
-impl<M: Memory, const N: usize> Frontend<M, N> {
+impl<M: Memory, const N: usize, const C: usize> WideFrontend<M, N, C> {
     /// A fresh half: zeroes its own area and stores `epoch` in it, before the peer is told of it.
     ///
     /// # Errors
@@ -66,7 +70,7 @@ impl<M: Memory, const N: usize> Frontend<M, N> {
     /// A half that stands at `cursor`, with nothing in flight; touches no shared word. For tests near a wrap.
     ///
     /// # Errors
-    /// As for [`Frontend::new`].
+    /// As for [`WideFrontend::new`].
     pub fn resume(own: M, peer: M, size: RingSize, cursor: Cursor) -> Result<Self, Misuse> {
         if size.depth() as usize > N {
             return Err(Misuse::DepthTooLarge);
@@ -106,7 +110,7 @@ impl<M: Memory, const N: usize> Frontend<M, N> {
 
     /// Opens a batch. Nothing is visible to the peer before [`Batch::commit`].
     #[inline]
-    pub const fn batch(&mut self) -> Batch<'_, M, N> {
+    pub const fn batch(&mut self) -> Batch<'_, M, N, C> {
         let next = if self.latched { FreeList::<N>::NONE } else { self.ids.head() };
         Batch { queue: self, next, len: 0 }
     }
@@ -117,12 +121,24 @@ impl<M: Memory, const N: usize> Frontend<M, N> {
     /// If the peer wrote a tag out of turn or completed what is not in flight: the half is latched.
     #[inline]
     pub fn take(&mut self) -> Result<Option<Completed>, PeerFault> {
+        Ok(self.take_wide()?.map(|(completed, _)| completed))
+    }
+
+    /// Takes the next completion with all its words. Word 0 is judged already; the others are the peer's word.
+    ///
+    /// # Errors
+    /// As for [`WideFrontend::take`].
+    #[inline]
+    pub fn take_wide(&mut self) -> Result<Option<(Completed, [u64; C])>, PeerFault> {
         if self.latched {
             return Err(PeerFault::Latched);
         }
         match self.completions.peek() {
             Ok(None) => Ok(None),
-            Ok(Some([word])) => self.check(CompletionWord(word)).map(Some),
+            Ok(Some(slot)) => {
+                let head = slot.first().copied().unwrap_or(0);
+                self.check(CompletionWord(head)).map(|completed| Some((completed, slot)))
+            }
             Err(fault) => self.latch(fault),
         }
     }
@@ -165,14 +181,14 @@ impl<M: Memory, const N: usize> Frontend<M, N> {
 ///
 /// A batch that is dropped is reverted: its ids never left the free list.
 #[derive(Debug)]
-pub struct Batch<'a, M: Memory, const N: usize> {
-    queue: &'a mut Frontend<M, N>,
+pub struct Batch<'a, M: Memory, const N: usize, const C: usize = 1> {
+    queue: &'a mut WideFrontend<M, N, C>,
     /// The next free id; those before it on the list are reserved.
     next: u16,
     len: usize,
 }
 
-impl<M: Memory, const N: usize> Batch<'_, M, N> {
+impl<M: Memory, const N: usize, const C: usize> Batch<'_, M, N, C> {
     /// Adds a request: operation, flags, the protocol's sixteen bits, and words 1 to 3.
     ///
     /// # Errors

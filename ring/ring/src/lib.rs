@@ -31,9 +31,9 @@ mod spin;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Backend, Request};
+pub use backend::{Backend, Request, WideBackend};
 pub use cursor::{Cursor, RingIndex, RingSize};
-pub use frontend::{Batch, Completed, Frontend, Full, Ticket};
+pub use frontend::{Batch, Completed, Frontend, Full, Ticket, WideFrontend};
 pub use memory::Memory;
 pub use spin::AdaptiveSpin;
 
