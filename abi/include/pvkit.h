@@ -465,7 +465,10 @@ struct pvkit_upcall_frame {
 #define PVKIT_CALL_SCHED_BLOCK 0x401U
 /* `(reason: ShutdownReason, code)` does not return. `code & 0xff` becomes the exit status of the run. */
 #define PVKIT_CALL_SCHED_SHUTDOWN 0x402U
-/* `(GPA of text, length)` does not return. At most `MAX_CRASH_MESSAGE` bytes are taken. */
+/*
+ * `(GPA of text, length)` does not return. At most `MAX_CRASH_MESSAGE` bytes are taken. Works before
+ * negotiation.
+ */
 #define PVKIT_CALL_SCHED_CRASH 0x403U
 /*
  * `(vector, address of the hardware's exception frame)` does not return: an unhandled processor exception.

@@ -37,7 +37,8 @@ open_enum! {
         SCHED_BLOCK = 0x401,
         /// `(reason: ShutdownReason, code)` does not return. `code & 0xff` becomes the exit status of the run.
         SCHED_SHUTDOWN = 0x402,
-        /// `(GPA of text, length)` does not return. At most [`MAX_CRASH_MESSAGE`] bytes are taken.
+        /// `(GPA of text, length)` does not return. At most [`MAX_CRASH_MESSAGE`] bytes are taken. Works before
+        /// negotiation.
         SCHED_CRASH = 0x403,
         /// `(vector, address of the hardware's exception frame)` does not return: an unhandled processor exception.
         /// The frame starts with the error code where the vector has one.

@@ -149,6 +149,13 @@ pub enum BusError {
     Full,
     /// The host answered with an error.
     Refused(CallError),
+    /// The host declined the version or features that were chosen from its own offer.
+    Declined {
+        /// Why.
+        reason: RefusalReason,
+        /// Which feature bits.
+        features: u64,
+    },
     /// The host broke the protocol.
     PeerFault(HostFault),
     /// The caller's mistake.
@@ -173,6 +180,7 @@ impl fmt::Display for BusError {
         match *self {
             Self::Full => f.write_str("every bus request is in flight"),
             Self::Refused(error) => write!(f, "host refused: {error:?}"),
+            Self::Declined { reason, features } => write!(f, "host declined: {reason:?}, features {features:#x}"),
             Self::PeerFault(fault) => write!(f, "{fault}"),
             Self::Misuse(misuse) => write!(f, "{misuse}"),
             Self::Unsupported { what, value } => write!(f, "unsupported {what}: {value:#x}"),

@@ -3,6 +3,24 @@
 //! *Purpose.* A guest kernel or unikernel implements [`platform::Platform`] (or puts two ready halves together) and has
 //! a disk and a console: [`Bus::connect`], [`Block::open`], [`Console::open`]. No allocator is needed.
 //!
+//! ```
+//! use pvkit_abi::bus::Class;
+//! use pvkit_guest_drivers::{Block, Bus, GrantPolicy, platform::Platform};
+//!
+//! /// The first sector of the first disk.
+//! fn first_sector<P: Platform>(platform: &P) -> Option<[u8; 512]> {
+//!     let deadline = platform.now() + 1_000_000_000;
+//!     let mut bus = Bus::connect(platform).ok()?;
+//!     let device = bus.find(Class::BLOCK, 0)?;
+//!     let mut disk: Block<'_, P> = Block::open(&mut bus, device, 32, GrantPolicy::Extent, deadline).ok()?;
+//!     let mut sector = [0; 512];
+//!     disk.read(0, &mut sector, deadline).ok()?;
+//!     Some(sector)
+//! }
+//! # let platform = pvkit_guest_drivers::fake::platform(vec![pvkit_guest_drivers::fake::Device::disk(0, 4096, 512)]);
+//! # assert_eq!(first_sector(&platform), Some([0; 512]));
+//! ```
+//!
 //! *Owners.* A submitted buffer belongs to the driver until its completion gives it back. After a fault, or a deadline
 //! that passed, it stays with the driver: the host may still write to it. What is never given back is leaked and
 //! counted ([`platform::Platform::note_leak`]), not reused.

@@ -40,7 +40,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
     /// Writes whole blocks at `position`, durable at return.
     ///
     /// # Errors
-    /// As for `write`; [`RequestError::Unsupported`] without [`BlockFeatures::FLUSH`].
+    /// As for `write`.
     pub fn write_fua(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError> {
         self.write_pieces(position, from, deadline, Request::write_fua)
     }

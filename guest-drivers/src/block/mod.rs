@@ -13,6 +13,7 @@ mod blocking;
 mod geometry;
 mod polled;
 mod request;
+mod stage;
 
 pub use geometry::Geometry;
 pub use polled::{Completed, Progress, Rejected};

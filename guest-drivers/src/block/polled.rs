@@ -1,15 +1,13 @@
 //! Submit now, look later: the door that the blocking calls are built on.
 
+use super::stage::Rules;
 use super::{Block, Request};
-use crate::buffer::{Buffer, Described};
-use crate::device::Grant;
-use crate::error::{HostFault, Misuse, RequestError};
+use crate::buffer::Buffer;
+use crate::error::{HostFault, RequestError};
 use crate::platform::Platform;
-use pvkit_abi::block::{BlockFeatures, BlockOp, SERIAL_BYTES};
-use pvkit_abi::ring::RequestFlags;
+use pvkit_abi::block::{BlockOp, SERIAL_BYTES};
 use pvkit_abi::status::{CompletionResult, Status};
-use pvkit_ring::{Batch, Notify, Park, Ticket};
-use pvkit_shared_memory::SharedPages;
+use pvkit_ring::{Notify, Park, Ticket};
 
 /// One request that the host has.
 #[derive(Debug)]
@@ -21,7 +19,12 @@ pub(super) struct Slot<'p, P: Platform, const PAGES: usize> {
     abandoned: bool,
 }
 
-impl<P: Platform, const PAGES: usize> Slot<'_, P, PAGES> {
+impl<'p, P: Platform, const PAGES: usize> Slot<'p, P, PAGES> {
+    /// The slot of a request that is about to be published: its buffer is the driver's from now on.
+    pub(super) const fn of(request: &mut Request<'p, P, PAGES>) -> Self {
+        Self { op: request.op, length: request.length, buffer: request.buffer.take(), abandoned: false }
+    }
+
     pub(super) const fn is_abandoned(&self) -> bool {
         self.abandoned
     }
@@ -70,13 +73,13 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
     /// The request comes back with the reason. [`RequestError::Full`]: poll first.
     pub fn submit(&mut self, request: Request<'p, P, PAGES>) -> Result<Ticket, Rejected<'p, P, PAGES>> {
         let mut request = request;
-        let parts = self.parts();
+        let rules = self.rules();
         let queue = match self.link.usable() {
             Ok(queue) => queue,
             Err(error) => return Err(Rejected { request, error }),
         };
         let mut batch = queue.batch();
-        match parts.stage(&mut batch, &mut self.slots, &mut request) {
+        match rules.stage(&mut batch, &mut self.slots, &mut request) {
             Ok(ticket) => {
                 let notify = batch.commit();
                 self.published(1, notify);
@@ -95,7 +98,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         requests: impl IntoIterator<Item = Request<'p, P, PAGES>>,
         mut tickets: impl FnMut(Ticket),
     ) -> Result<(), Rejected<'p, P, PAGES>> {
-        let parts = self.parts();
+        let rules = self.rules();
         let mut requests = requests.into_iter();
         let queue = match self.link.usable() {
             Ok(queue) => queue,
@@ -104,7 +107,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         let mut batch = queue.batch();
         let mut rejected = Ok(());
         for mut request in requests {
-            match parts.stage(&mut batch, &mut self.slots, &mut request) {
+            match rules.stage(&mut batch, &mut self.slots, &mut request) {
                 Ok(ticket) => tickets(ticket),
                 Err(error) => {
                     rejected = Err(Rejected { request, error });
@@ -123,8 +126,8 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         self.link.published(count, notify);
     }
 
-    const fn parts(&self) -> Parts {
-        Parts {
+    const fn rules(&self) -> Rules {
+        Rules {
             geometry: self.geometry,
             features: self.features,
             max_segments: self.max_segments,
@@ -237,75 +240,6 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
             slot.abandoned = true;
             self.outstanding = self.outstanding.saturating_sub(1);
             self.link.counters.quarantined += 1;
-        }
-    }
-}
-
-/// What staging needs of the driver beside its queue and its slots.
-struct Parts {
-    geometry: super::Geometry,
-    features: BlockFeatures,
-    max_segments: u32,
-    max_transfer: u32,
-    grant: Grant,
-}
-
-impl Parts {
-    /// Judges a request, reserves its slot and takes its buffer. On an error the request keeps it.
-    fn stage<'p, P: Platform, const N: usize, const PAGES: usize>(
-        &self,
-        batch: &mut Batch<'_, SharedPages, N>,
-        slots: &mut [Option<Slot<'p, P, PAGES>>; N],
-        request: &mut Request<'p, P, PAGES>,
-    ) -> Result<Ticket, RequestError> {
-        self.check(request)?;
-        let described = self.describe(request)?;
-        let fua = if request.fua { RequestFlags::FUA } else { RequestFlags::empty() };
-        let words = [request.position, described.word2, described.word3];
-        let ticket = batch.reserve(request.op.0, described.flags() | fua, described.aux, words)?;
-        // The ring's ids are below the depth, which is at most `N`, and only free ones are reserved.
-        if let Some(slot) = slots.get_mut(usize::from(ticket.id())) {
-            let buffer = request.buffer.take();
-            *slot = Some(Slot { op: request.op, length: request.length, buffer, abandoned: false });
-        }
-        Ok(ticket)
-    }
-
-    fn check<P: Platform, const PAGES: usize>(&self, request: &Request<'_, P, PAGES>) -> Result<(), RequestError> {
-        let (needs, writes, limit) = match request.op {
-            BlockOp::READ => (BlockFeatures::empty(), false, self.max_transfer.into()),
-            BlockOp::WRITE if request.fua => (BlockFeatures::FLUSH, true, self.max_transfer.into()),
-            BlockOp::WRITE => (BlockFeatures::empty(), true, self.max_transfer.into()),
-            BlockOp::DISCARD => (BlockFeatures::DISCARD, true, self.geometry.max_discard),
-            BlockOp::WRITE_ZEROES => (BlockFeatures::WRITE_ZEROES, true, self.geometry.max_discard),
-            BlockOp::FLUSH => (BlockFeatures::FLUSH, false, 0),
-            _ => (BlockFeatures::empty(), false, request.length),
-        };
-        if !self.features.contains(needs) {
-            return Err(RequestError::Unsupported);
-        }
-        if writes && self.geometry.read_only {
-            return Err(Misuse::ReadOnly.into());
-        }
-        if request.length > limit {
-            return Err(Misuse::BufferLength { limit }.into());
-        }
-        if matches!(request.op, BlockOp::FLUSH | BlockOp::GET_ID) {
-            return Ok(());
-        }
-        Ok(self.geometry.check_run(request.position, request.length)?)
-    }
-
-    fn describe<P: Platform, const PAGES: usize>(
-        &self,
-        request: &Request<'_, P, PAGES>,
-    ) -> Result<Described, RequestError> {
-        match &request.buffer {
-            Some(buffer) => {
-                let length = u32::try_from(request.length).map_err(|_| Misuse::BufferLength { limit: 0 })?;
-                buffer.describe(&self.grant, length, self.max_segments)
-            }
-            None => Ok(Described { word3: request.length, ..Described::default() }),
         }
     }
 }

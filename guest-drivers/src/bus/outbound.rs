@@ -6,11 +6,11 @@ use crate::platform::Platform;
 use pvkit_abi::bus::{Kind, Message, Reply};
 use pvkit_abi::hypercall::Call;
 use pvkit_abi::ring::RequestFlags;
-use pvkit_abi::status::CallError;
 use pvkit_ring::Park;
+use zerocopy::FromZeros;
 
 /// What the host answered to one request.
-pub(super) type Answer = Result<Reply, CallError>;
+type Answer = Result<Reply, wire::Refusal>;
 
 /// What is known of the request in a slot.
 #[derive(Clone, Copy, Debug)]
@@ -37,21 +37,32 @@ impl<P: Platform> Bus<'_, P> {
     ) -> Result<[Answer; K], BusError> {
         let ids = self.send(messages)?;
         let answered = self.wait_for(&ids, deadline);
-        let mut answers = [Err(CallError::STALE); K];
-        for (id, answer) in ids.iter().zip(answers.iter_mut()) {
-            let Some(slot) = self.pending.get_mut(usize::from(*id)) else { continue };
-            *slot = match *slot {
-                Pending::Done(done) => {
-                    *answer = done;
-                    Pending::Free
-                }
-                _ => Pending::Abandoned,
-            };
-        }
         if matches!(answered, Err(BusError::TimedOut)) {
             self.counters.timeouts += 1;
         }
-        answered.map(|()| answers)
+        // Every slot is looked at, so that none keeps an answer that nobody asks for any more.
+        let answers = ids.map(|id| self.collected(id));
+        answered?;
+        let mut all = [Reply::new_zeroed(); K].map(Ok);
+        for (slot, answer) in all.iter_mut().zip(answers) {
+            *slot = answer.ok_or(BusError::TimedOut)?;
+        }
+        Ok(all)
+    }
+
+    /// The answer to a request, which is then over; without one it is abandoned.
+    fn collected(&mut self, id: u16) -> Option<Answer> {
+        let slot = self.pending.get_mut(usize::from(id))?;
+        match *slot {
+            Pending::Done(answer) => {
+                *slot = Pending::Free;
+                Some(answer)
+            }
+            _ => {
+                *slot = Pending::Abandoned;
+                None
+            }
+        }
     }
 
     fn send<const K: usize>(&mut self, messages: &[Message; K]) -> Result<[u16; K], BusError> {

@@ -9,6 +9,7 @@ use pvkit_abi::bus::{
     REQUEST_AREA, Reply,
 };
 use pvkit_abi::status::CallError;
+use pvkit_abi::version::RefusalReason;
 use pvkit_ring::{Backend, Cursor, Frontend, RingSize};
 use pvkit_shared_memory::{OutOfRange, SharedBytes};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -113,14 +114,38 @@ pub(super) fn body<T: FromBytes + IntoBytes>(message: &Message) -> Option<T> {
     tail.iter().all(|byte| *byte == 0).then_some(body)
 }
 
-/// Splits a reply into its status and the rest.
-pub(super) fn judge(reply: Reply, device: u32) -> Result<Result<Reply, CallError>, HostFault> {
+/// Splits a reply into yes and no.
+///
+/// # Errors
+/// A reply that is about another device, or whose status is no status.
+pub(super) fn judge(reply: Reply, device: u32) -> Result<Result<Reply, Refusal>, HostFault> {
     if reply.device != device {
         return Err(HostFault::Reply { field: "device", value: reply.device.into() });
     }
     match CallError::from_result(reply.status.into()) {
         Ok(0) => Ok(Ok(reply)),
         Ok(value) => Err(HostFault::Reply { field: "status", value }),
-        Err(error) => Ok(Err(error)),
+        Err(error) => {
+            let [reason, features, ..] = reply.values;
+            let reason = RefusalReason(u16::try_from(reason).unwrap_or(u16::MAX));
+            Ok(Err(Refusal { error, reason, features }))
+        }
+    }
+}
+
+/// A "no" of the host. Reason and features are meant only with [`CallError::REFUSED`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    pub(super) error: CallError,
+    reason: RefusalReason,
+    features: u64,
+}
+
+impl From<Refusal> for BusError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal { error: CallError::REFUSED, reason, features } => Self::Declined { reason, features },
+            Refusal { error, .. } => Self::Refused(error),
+        }
     }
 }

@@ -65,7 +65,7 @@ impl<P: Platform, const N: usize> Link<'_, P, N> {
 /// Closes a device, whether it opened all the way or not. It is then offered again, under a new epoch.
 pub(super) fn close_device<P: Platform>(bus: &mut Bus<'_, P>, sealed: &Sealed, deadline: u64) -> Result<(), BusError> {
     let [closed] = bus.request(&[message(Kind::CLOSE, sealed.device, sealed.epoch, &[])], deadline)?;
-    let reply = closed.map_err(BusError::Refused)?;
+    let reply = closed?;
     bus.note(sealed.device, reply.epoch, DeviceState::OFFERED);
     Ok(())
 }

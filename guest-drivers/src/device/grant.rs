@@ -9,10 +9,10 @@ use pvkit_abi::grant::GrantRef;
 /// How much is shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GrantPolicy {
-    /// All memory that lies in one piece with the platform's pages: no isolation from the backend, any page will do.
-    #[default]
+    /// All memory that lies in one piece with the platform's pages: no isolation from the backend.
     WholeRam,
-    /// Only the memory that the platform hands out pages from.
+    /// Only the memory that the platform hands out pages from: all that these drivers ever name.
+    #[default]
     Extent,
 }
 

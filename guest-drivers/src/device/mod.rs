@@ -6,6 +6,7 @@
 
 mod close;
 mod grant;
+mod offer;
 mod open;
 
 pub(crate) use grant::Grant;

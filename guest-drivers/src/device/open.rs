@@ -1,18 +1,14 @@
 //! Opening a device: `ACCEPT`, then `GRANT_SHARE` and `OPEN_QUEUE` with one kick.
-//!
-//! *Who checks.* Every number of the offer that is used later is judged here, once, before anything is sent.
 
-use super::{Grant, GrantPolicy, Life, Link, QueueCounters, RING_PAGES, Sealed, grant};
-use crate::bus::{Bus, Device, message};
+use super::{Grant, GrantPolicy, Life, Link, QueueCounters, RING_PAGES, Sealed, grant, offer};
+use crate::bus::{Bus, message};
 use crate::error::{BusError, HostFault, Misuse};
 use crate::page_list::PageList;
 use crate::platform::{Doorbell, Platform};
-use pvkit_abi::PAGE_SIZE;
 use pvkit_abi::bus::{Accept, Class, DeviceState, DoorbellKind, Kind, OpenQueue, Reply, ShareGrant};
 use pvkit_abi::discovery::{DOORBELL_PORT_BASE, MAX_DOORBELLS};
 use pvkit_abi::grant::{Access, GrantRef, MAX_GRANTS};
-use pvkit_abi::ring::{COMPLETION_BYTES, MAX_DEPTH, MIN_DEPTH, REQUEST_BYTES, area_pages};
-use pvkit_abi::version::{CURRENT, Version};
+use pvkit_abi::ring::{COMPLETION_BYTES, REQUEST_BYTES, area_pages};
 use pvkit_ring::{AdaptiveSpin, Frontend, RingSize};
 use pvkit_shared_memory::SharedPages;
 use zerocopy::IntoBytes;
@@ -38,7 +34,7 @@ impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
     pub(crate) fn open(bus: &mut Bus<'p, P>, device: u32, wanted: &Wanted) -> Result<Self, BusError> {
         let platform = bus.platform();
         let offered = *bus.device(device).ok_or(Misuse::NoSuchDevice(device))?;
-        let (size, mut sealed) = choose::<N>(&offered, wanted)?;
+        let (size, mut sealed) = offer::choose::<N>(&offered, wanted)?;
         sealed.epoch = accept(bus, &sealed, wanted.deadline)?;
         let mut rings = PageList::new();
         match Self::connect(bus, wanted, size, &sealed, &mut rings) {
@@ -119,69 +115,12 @@ impl Failed {
     }
 }
 
-/// Judges the offer and chooses from it.
-fn choose<const N: usize>(offered: &Device, wanted: &Wanted) -> Result<(RingSize, Sealed), BusError> {
-    let offer = &offered.offer;
-    if offer.class != wanted.class {
-        return Err(Misuse::WrongClass(offer.class).into());
-    }
-    if offered.state != DeviceState::OFFERED {
-        return Err(Misuse::NotOffered(offered.id).into());
-    }
-    let version = choose_version(offer.newest, offer.minor_oldest)?;
-    let unknown = offer.required & !wanted.known;
-    if unknown != 0 {
-        return Err(BusError::Unsupported { what: "required features", value: unknown });
-    }
-    let wrong = |field, value: u32| HostFault::Offer { field, value: value.into() };
-    if offer.required & !offer.features != 0 {
-        return Err(HostFault::Offer { field: "required features", value: offer.required }.into());
-    }
-    if offer.max_queues == 0 {
-        return Err(wrong("max_queues", 0).into());
-    }
-    if !(MIN_DEPTH..=MAX_DEPTH).contains(&offer.max_depth) {
-        return Err(wrong("max_depth", offer.max_depth).into());
-    }
-    if offer.max_transfer == 0 {
-        return Err(wrong("max_transfer", 0).into());
-    }
-    if !offer.alignment.is_power_of_two() {
-        return Err(wrong("alignment", offer.alignment).into());
-    }
-    if offer.alignment > PAGE_SIZE as u32 {
-        return Err(BusError::Unsupported { what: "alignment above a page", value: offer.alignment.into() });
-    }
-    let most = wanted.depth.min(offer.max_depth).min(u32::try_from(N).unwrap_or(u32::MAX)).max(1);
-    let depth = 1u32 << most.ilog2();
-    let size = RingSize::new(depth).ok_or(Misuse::Ring(pvkit_ring::Misuse::DepthTooLarge))?;
-    let sealed = Sealed {
-        device: offered.id,
-        class: offer.class,
-        version,
-        features: offer.features & wanted.known,
-        depth,
-        max_segments: offer.max_segments,
-        max_transfer: offer.max_transfer,
-        epoch: offered.epoch,
-    };
-    Ok((size, sealed))
-}
-
-fn choose_version(newest: Version, minor_oldest: u16) -> Result<Version, BusError> {
-    if newest.major != CURRENT.major || minor_oldest > CURRENT.minor || minor_oldest > newest.minor {
-        let value = u64::from(newest.major) << 32 | u64::from(minor_oldest) << 16 | u64::from(newest.minor);
-        return Err(BusError::Unsupported { what: "protocol version", value });
-    }
-    Ok(Version { major: newest.major, minor: newest.minor.min(CURRENT.minor) })
-}
-
 /// Seals version and features; answers the epoch now in force.
 fn accept<P: Platform>(bus: &mut Bus<'_, P>, sealed: &Sealed, deadline: u64) -> Result<u64, BusError> {
     let body = Accept { version: sealed.version, queues: 1, reserved: 0, features: sealed.features };
     let asked = message(Kind::ACCEPT, sealed.device, sealed.epoch, body.as_bytes());
     let [answer] = bus.request(&[asked], deadline)?;
-    let reply = answer.map_err(BusError::Refused)?;
+    let reply = answer.map_err(BusError::from)?;
     if reply.epoch < sealed.epoch {
         return Err(HostFault::Reply { field: "epoch", value: reply.epoch }.into());
     }
@@ -230,8 +169,8 @@ fn share_and_open<P: Platform>(
         message(Kind::OPEN_QUEUE, sealed.device, sealed.epoch, open.as_bytes()),
     ];
     let [shared, opened] = bus.request(&both, wanted.deadline).map_err(Failed::theirs)?;
-    let reply = opened.map_err(|error| Failed::theirs(BusError::Refused(error)))?;
-    let shared = shared.map_err(|error| Failed::theirs(BusError::Refused(error)))?;
+    let reply = opened.map_err(Failed::theirs)?;
+    let shared = shared.map_err(Failed::theirs)?;
     let [value, ..] = shared.values;
     let name = u32::try_from(value).map(GrantRef).unwrap_or(GrantRef::NONE);
     if name.generation() == 0 || usize::from(name.index()) >= MAX_GRANTS {

@@ -104,6 +104,16 @@ impl Host {
         self.deliver();
     }
 
+    /// The backend is back: the device is offered under a new epoch.
+    pub fn reconnect(&mut self, id: u32) {
+        let epoch = self.epoch();
+        let Some(device) = self.device(id) else { return };
+        device.epoch = epoch;
+        let offer = device.offer;
+        self.message(Kind::OFFER, id, epoch, offer.as_bytes());
+        self.deliver();
+    }
+
     /// Sends what is queued, as between two exits of the guest.
     pub fn deliver(&mut self) {
         let Some(mut bus) = self.bus.take() else { return };

@@ -110,11 +110,21 @@ fn a_read_only_disk_refuses_writes_and_what_was_not_offered_is_unsupported() {
     let (_bus, mut disk) = open_disk(&platform);
     assert!(disk.geometry().read_only);
     assert_eq!(disk.write(0, &[0; 4096], LATE).err(), Some(RequestError::Misuse(Misuse::ReadOnly)));
-    assert_eq!(disk.write_fua(0, &[0; 4096], LATE).err(), Some(RequestError::Unsupported));
     assert_eq!(disk.discard(0, 4096, LATE).err(), Some(RequestError::Unsupported));
     disk.flush(LATE).unwrap();
     assert_eq!(disk.counters().requests, 0);
     disk.read(0, &mut [0; 8192], LATE).unwrap();
+}
+
+#[test]
+fn a_disk_that_is_always_durable_gets_plain_writes_and_no_flush() {
+    let mut device = Device::disk(0, DISK, 512);
+    device.offer.features = 0;
+    let platform = fake::platform(vec![device]);
+    let (_bus, mut disk) = open_disk(&platform);
+    disk.write_fua(0, &[1; 512], LATE).unwrap();
+    disk.flush(LATE).unwrap();
+    assert_eq!(platform.calls.host().devices[0].seen, [(BlockOp::WRITE.0, 0, 1)]);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use super::*;
 use pvkit_abi::block::BlockConfig;
 use pvkit_abi::bus::{DeviceState, Kind, StateChanged};
 use pvkit_abi::status::CallError;
-use pvkit_abi::version::{Group, Version};
-use pvkit_guest_drivers::error::{BusError, ConnectError, HostFault, Misuse};
+use pvkit_abi::version::{Group, RefusalReason, Version};
+use pvkit_guest_drivers::error::{BusError, ConnectError, HostFault, Misuse, RequestError};
 use zerocopy::{FromBytes, IntoBytes};
 
 #[test]
@@ -36,6 +36,60 @@ fn a_host_without_a_needed_group_is_refused_by_name() {
     platform.calls.boot.groups[3].group = Group(99);
     assert_eq!(Bus::connect(&platform).err(), Some(ConnectError::GroupMissing(Group::SCHED)));
     assert_eq!(platform.calls.host().counts.hypercalls, 0);
+}
+
+#[test]
+fn a_host_that_refuses_what_it_offered_is_quoted() {
+    let platform = with_disk();
+    platform.calls.host().tamper = Box::new(|stored, bytes| {
+        if stored == fake::Stored::Result {
+            bytes.copy_from_slice(&CallError::REFUSED.to_result().to_le_bytes());
+        }
+    });
+    let (group, reason) = (Group(0), RefusalReason::NONE);
+    assert_eq!(Bus::connect(&platform).err(), Some(ConnectError::Refused { group, reason, features: 0 }));
+    // An ACCEPT is refused with a reason of its own.
+    let platform = with_disk();
+    let mut bus = Bus::connect(&platform).unwrap();
+    platform.calls.host().tamper = Box::new(|stored, bytes| {
+        if stored == fake::Stored::Reply {
+            bytes[..4].copy_from_slice(&(CallError::REFUSED.to_result() as i32).to_le_bytes());
+            bytes[16] = RefusalReason::UNKNOWN_FEATURE.0 as u8;
+            bytes[24] = 4;
+        }
+    });
+    let opened: Result<Block<'_, _>, _> = Block::open(&mut bus, 1, 8, GrantPolicy::Extent, LATE);
+    let reason = RefusalReason::UNKNOWN_FEATURE;
+    assert_eq!(opened.err(), Some(BusError::Declined { reason, features: 4 }));
+}
+
+#[test]
+fn a_depth_of_one_is_rounded_up_to_the_smallest_queue() {
+    let platform = with_disk();
+    let mut bus = Bus::connect(&platform).unwrap();
+    let mut disk: Block<'_, _> = Block::open(&mut bus, 1, 1, GrantPolicy::Extent, LATE).unwrap();
+    assert_eq!(disk.sealed().depth, 2);
+    disk.write(0, &[1; 512], LATE).unwrap();
+}
+
+#[test]
+fn a_device_whose_backend_is_back_is_opened_anew() {
+    let platform = with_disk();
+    let (mut bus, mut disk) = open_disk(&platform);
+    disk.write(0, &[5; 512], LATE).unwrap();
+    platform.calls.host().disconnect(1);
+    bus.poll().unwrap();
+    disk.refresh(&bus).unwrap();
+    assert_eq!(disk.read(0, &mut [0; 512], LATE).err(), Some(RequestError::Disconnected));
+    disk.close(&mut bus, LATE).unwrap();
+    let early: Result<Block<'_, _>, _> = Block::open(&mut bus, 1, 8, GrantPolicy::Extent, LATE);
+    assert_eq!(early.err(), Some(BusError::Misuse(Misuse::NotOffered(1))));
+    platform.calls.host().reconnect(1);
+    bus.poll().unwrap();
+    let mut disk: Block<'_, _> = Block::open(&mut bus, 1, 8, GrantPolicy::Extent, LATE).unwrap();
+    let mut back = [0; 512];
+    disk.read(0, &mut back, LATE).unwrap();
+    assert_eq!(back, [5; 512]);
 }
 
 #[test]

@@ -162,8 +162,9 @@ impl Bus {
             link.send(&message);
             cx.counters.host_messages = cx.counters.host_messages.saturating_add(1);
         }
-        self.behind = link.park() == Park::Ready;
-        if link.flush().is_needed()
+        let (notify, park) = link.park();
+        self.behind = park == Park::Ready;
+        if notify.is_needed()
             && let Some(port) = self.port
         {
             cx.raise(port);

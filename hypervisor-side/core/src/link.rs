@@ -147,25 +147,17 @@ impl Link {
         Ok(Some(i32::from_le_bytes(status)))
     }
 
-    /// Publishes what is held back; whether the guest must be told.
-    pub(crate) fn flush(&mut self) -> Notify {
+    /// The end of a call: publishes what is held back, and asks the guest for a kick at its next publication on either
+    /// ring. Says whether the guest sleeps and must be told, and whether something is there by now.
+    pub(crate) fn park(&mut self) -> (Notify, Park) {
         if self.latched {
-            return Notify::NotNeeded;
-        }
-        let notify = self.requests.flush();
-        core::mem::replace(&mut self.notify, Notify::NotNeeded).or(notify)
-    }
-
-    /// Asks the guest for a kick at its next publication, on both rings; [`Park::Ready`] if something is there by now.
-    pub(crate) fn park(&mut self) -> Park {
-        if self.latched {
-            return Park::Armed;
+            return (Notify::NotNeeded, Park::Armed);
         }
         let (notify, requests) = self.requests.park();
-        self.notify = self.notify.or(notify);
+        let notify = core::mem::replace(&mut self.notify, Notify::NotNeeded).or(notify);
         match (requests, self.messages.park()) {
-            (Park::Armed, Park::Armed) => Park::Armed,
-            _ => Park::Ready,
+            (Park::Armed, Park::Armed) => (notify, Park::Armed),
+            _ => (notify, Park::Ready),
         }
     }
 

@@ -1,7 +1,9 @@
 //! The host of one guest: the core under a lock, and the carrying out of what it decides.
 //!
-//! *Locks.* The core's lock is held only while the core thinks. Effects are carried out without it, because closing a
-//! queue waits for a thread that may itself be raising an interrupt.
+//! *Locks.* Effects are carried out in the one order in which the core decided them, whichever vCPU or queue asked. Those
+//! that touch gates or the console alone are done under the core's lock. The others wait in `slow`, which is filled under the core's lock
+//! and emptied under `turn`: closing a queue waits for a thread that may itself be raising an interrupt, so neither the
+//! core's lock may be held meanwhile, nor may an interrupt need `turn`. Taken in the order turn, domain, slow, gate.
 
 use crate::carrier::Carrier;
 use crate::devices::Devices;
@@ -13,7 +15,7 @@ use pvkit_abi::status::CallError;
 use pvkit_core::{Domain, Effect, Finished, Outcome, Token};
 use std::collections::VecDeque;
 use std::io::Write;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// The host of one guest.
@@ -21,6 +23,9 @@ pub struct Host {
     pub ram: Arc<GuestRam>,
     pub exits: ExitCounts,
     domain: Mutex<Domain>,
+    slow: Mutex<VecDeque<Effect>>,
+    refused_queues: AtomicU64,
+    turn: Mutex<()>,
     gates: Vec<Gate>,
     devices: Devices,
     carrier: Weak<dyn Carrier>,
@@ -42,6 +47,9 @@ impl Host {
             ram,
             exits: ExitCounts::default(),
             domain: Mutex::new(domain),
+            slow: Mutex::default(),
+            refused_queues: AtomicU64::new(0),
+            turn: Mutex::default(),
             gates,
             devices,
             carrier,
@@ -51,7 +59,7 @@ impl Host {
     }
 
     fn domain(&self) -> MutexGuard<'_, Domain> {
-        self.domain.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.domain)
     }
 
     /// The gate of a vCPU; numbers come from this program, never from the guest.
@@ -61,42 +69,59 @@ impl Host {
 
     /// One hypercall, with everything that follows from it.
     pub fn hypercall(&self, vcpu: u32, cpl: u8, call: Call, args: [u64; 5]) -> Outcome {
-        let mut effects = Vec::new();
-        let outcome = self.domain().hypercall(vcpu, cpl, call, args, &*self.ram, &mut effects);
-        self.carry_out(effects);
-        outcome
+        self.decide(|domain, ram, effects| domain.hypercall(vcpu, cpl, call, args, ram, effects))
     }
 
-    /// A backend's interrupt.
+    /// A backend's interrupt. Never waits for a queue.
     pub fn raise(&self, port: u32) {
-        let mut effects = Vec::new();
-        self.domain().raise(port, &mut effects);
-        self.carry_out(effects);
+        // Nothing slow comes of it, and a queue's thread must not wait for its turn anyway.
+        self.note(|domain, _, effects| domain.raise(port, effects));
     }
 
     /// Looks again how large the disks are and tells the guest of those that changed.
     pub fn refresh_disks(&self) {
         for (device, config) in self.devices.refresh() {
-            let mut effects = Vec::new();
-            self.domain().config_changed(device, config, &*self.ram, &mut effects);
-            self.carry_out(effects);
+            self.decide(|domain, ram, effects| domain.config_changed(device, config, ram, effects));
         }
     }
 
-    /// Carries out effects, and those that follow from their answers. Each answer frees a token, of which the core
-    /// hands out a bounded number, so this ends.
-    fn carry_out(&self, effects: Vec<Effect>) {
-        let mut queue = VecDeque::from(effects);
-        while let Some(effect) = queue.pop_front() {
+    /// Has the core decide, and sees to it that all effects of the decision are carried out before this returns.
+    fn decide<T>(&self, decision: impl FnOnce(&mut Domain, &GuestRam, &mut Vec<Effect>) -> T) -> T {
+        let (result, is_slow) = self.note(decision);
+        if is_slow {
+            self.carry_out();
+        }
+        result
+    }
+
+    /// Has the core decide. Does what is quick; the rest waits in `slow`. True if there is any.
+    fn note<T>(&self, decision: impl FnOnce(&mut Domain, &GuestRam, &mut Vec<Effect>) -> T) -> (T, bool) {
+        let mut effects = Vec::new();
+        let mut domain = self.domain();
+        let result = decision(&mut domain, &self.ram, &mut effects);
+        let slow: Vec<_> = effects.into_iter().filter_map(|effect| self.quick(effect)).collect();
+        let is_slow = !slow.is_empty();
+        if is_slow {
+            lock(&self.slow).extend(slow);
+        }
+        (result, is_slow)
+    }
+
+    /// Carries out what waits, and what follows from the answers. Each answer frees a token, of which the core hands out
+    /// a bounded number, so this ends. Another thread may have done the work by the time this one has its turn.
+    fn carry_out(&self) {
+        let _turn = lock(&self.turn);
+        loop {
+            let next = lock(&self.slow).pop_front();
+            let Some(effect) = next else { break };
             if let Some((token, result)) = self.one(effect) {
-                let mut more = Vec::new();
-                self.domain().finish(token, result, &*self.ram, &mut more);
-                queue.extend(more);
+                self.note(|domain, ram, effects| domain.finish(token, result, ram, effects));
             }
         }
     }
 
-    fn one(&self, effect: Effect) -> Option<(Token, Result<Finished, CallError>)> {
+    /// Carries an effect out if it touches gates or the console alone; gives it back otherwise.
+    fn quick(&self, effect: Effect) -> Option<Effect> {
         match effect {
             Effect::Raise { vcpu, port } => self.deliver(vcpu, port),
             Effect::MovePending { port, from, to } => {
@@ -108,13 +133,20 @@ impl Host {
                 let upcall = (entry != 0).then_some(Upcall { entry, stack_top });
                 self.gate(vcpu).set_upcall(upcall);
             }
+            Effect::ConsoleWrite(bytes) => self.early_write(&bytes),
+            Effect::Log(line) => self.log(line),
+            slow => return Some(slow),
+        }
+        None
+    }
+
+    fn one(&self, effect: Effect) -> Option<(Token, Result<Finished, CallError>)> {
+        match effect {
             Effect::StartVcpu { vcpu, entry, stack_top, argument } => {
                 if let Some(carrier) = self.carrier.upgrade() {
                     carrier.start_vcpu(vcpu, entry, stack_top, argument);
                 }
             }
-            Effect::ConsoleWrite(bytes) => self.early_write(&bytes),
-            Effect::Log(line) => self.log(line),
             Effect::CloseDevice { token, device } => {
                 if let Some(carrier) = self.carrier.upgrade() {
                     self.devices.close(device, &*carrier);
@@ -144,12 +176,19 @@ impl Host {
                 let carrier = self.carrier.upgrade();
                 let result = carrier.ok_or(CallError::BACKEND).and_then(|carrier| {
                     self.devices.open(device, order, &self.ram, &*carrier, &self.me).inspect_err(|error| {
-                        self.log(format!("device {device}: queue {queue} could not be opened: {error:?}"));
+                        let count = self.refused_queues.fetch_add(1, Ordering::Relaxed) + 1;
+                        if count.is_power_of_two() {
+                            self.log(format!(
+                                "device {device}: queue {queue} could not be opened: {error:?} ({count} such so far)"
+                            ));
+                        }
                     })
                 });
                 let finished = result.map(|at| Finished::Queue { kind: at.kind, address: at.address });
                 return Some((token, finished));
             }
+            // Was done under the core's lock already.
+            quick => drop(self.quick(quick)),
         }
         None
     }
@@ -169,13 +208,13 @@ impl Host {
             .iter()
             .map(|byte| if matches!(byte, b'\n' | b'\t' | b' '..=b'~' | 0x80..) { *byte } else { b'?' })
             .collect();
-        let mut console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut console = lock(&self.console);
         let _ = console.write_all(&clean).and_then(|()| console.flush());
     }
 
     /// A line for the operator.
     pub fn log(&self, line: String) {
-        let mut console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut console = lock(&self.console);
         let _ = writeln!(console, "pvkit: {}", line.escape_debug());
     }
 
@@ -223,4 +262,8 @@ impl Host {
             kvm: Default::default(),
         }
     }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

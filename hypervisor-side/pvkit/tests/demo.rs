@@ -106,6 +106,9 @@ fn however_the_demo_ends_no_process_and_no_file_stays() {
 
 #[test]
 fn a_killed_demo_takes_its_compilers_with_it() {
+    if let Err(problem) = pvkit_machine::probe_kvm() {
+        return guest::skip(&format!("no image is built without KVM: {problem}"));
+    }
     let workshop = folder("demo-build");
     let mut child = pvkit(&["demo", "--machine", "kvm", "--offline"])
         .env("CARGO_TARGET_DIR", &workshop)

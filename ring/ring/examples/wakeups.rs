@@ -1,8 +1,9 @@
 //! Looks for a lost wake-up: two threads, one queue on shared pages, and real sleeps in the kernel.
 //!
 //! *How.* Each side sleeps in `poll` on an eventfd that only the other side's [`Notify::Needed`] writes. Three kinds of
-//! phases take turns: one request at a time with both sides asleep in between; bursts without spinning, so that
-//! parking races with publication; and a busy phase of deep batches with adaptive spinning.
+//! phases take turns: one request at a time with both sides asleep in between; bursts and near misses, where each side
+//! looks a random while before it parks, so that parking meets publication within nanoseconds; and a busy phase of deep
+//! batches with adaptive spinning.
 //!
 //! *Lost.* A sleep that ends by its deadline although there is work, and whose bell stays silent for a grace time too.
 //!
@@ -17,8 +18,9 @@ use pvkit_ring::{AdaptiveSpin, Backend, Completed, Frontend, Notify, Park, Reque
 use pvkit_shared_memory::{HeapPages, SharedPages};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -27,6 +29,8 @@ const DEADLINE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 const GRACE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// Looks before sleeping: about one wake.
 const SPIN: u32 = 1_000;
+/// Most looks before parking in a near miss: about a round trip between two polling sides.
+const NEAR: u64 = 100;
 /// Operation of the last request.
 const STOP: u8 = 255;
 
@@ -87,6 +91,51 @@ impl Side {
     }
 }
 
+/// Xorshift64 (Marsaglia 2003).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// How a side looks before it parks.
+struct Patience {
+    spin: AdaptiveSpin,
+    random: Random,
+}
+
+impl Patience {
+    fn look<T>(&mut self, phase: &AtomicU8, mut take: impl FnMut() -> Option<T>) -> Option<T> {
+        let mut found = None;
+        let mut look = || {
+            found = take();
+            found.is_some()
+        };
+        match phase.load(Ordering::Relaxed) {
+            ASLEEP => {}
+            NEAR_MISS => {
+                let _ = (0..self.random.below(NEAR)).any(|_| {
+                    std::hint::spin_loop();
+                    look()
+                });
+            }
+            _ => {
+                self.spin.run(look);
+            }
+        }
+        found
+    }
+}
+
+const ASLEEP: u8 = 0;
+const NEAR_MISS: u8 = 1;
+const BUSY: u8 = 2;
+
 /// Voluntary context switches of this thread.
 fn switches() -> u64 {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
@@ -98,15 +147,15 @@ fn switches() -> u64 {
 struct Shared {
     doorbell: Bell,
     interrupt: Bell,
-    /// Whether this phase spins before it sleeps.
-    spin: AtomicBool,
+    /// Which kind of phase it is.
+    phase: AtomicU8,
 }
 
 /// The backend's thread.
 struct Host<'a> {
     shared: &'a Shared,
     ring: Backend<SharedPages>,
-    spin: AdaptiveSpin,
+    patience: Patience,
     side: Side,
 }
 
@@ -135,14 +184,7 @@ impl Host<'_> {
             }
             let notify = self.ring.flush();
             self.side.notify(notify, &self.shared.interrupt);
-            let mut found = None;
-            let mut take = || self.ring.take().unwrap();
-            if self.shared.spin.load(Ordering::Relaxed) {
-                self.spin.run(|| {
-                    found = take();
-                    found.is_some()
-                });
-            }
+            let mut found = self.patience.look(&self.shared.phase, || self.ring.take().unwrap());
             if found.is_none() {
                 let (notify, park) = self.ring.park();
                 self.side.notify(notify, &self.shared.interrupt);
@@ -161,21 +203,16 @@ impl Host<'_> {
 struct Guest<'a> {
     shared: &'a Shared,
     ring: Frontend<SharedPages, { DEPTH as usize }>,
-    spin: AdaptiveSpin,
+    patience: Patience,
     side: Side,
     /// Number of each request in flight, by id.
     pending: [Option<u64>; DEPTH as usize],
     sent: u64,
-    random: u64,
 }
 
 impl Guest<'_> {
     fn below(&mut self, bound: u64) -> u64 {
-        // Xorshift64 (Marsaglia 2003).
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random % bound
+        self.patience.random.below(bound)
     }
 
     fn submit(&mut self, count: u64, op: u8) {
@@ -199,12 +236,7 @@ impl Guest<'_> {
     fn reap(&mut self) {
         let mut found = self.ring.take().unwrap();
         while found.is_none() {
-            if self.shared.spin.load(Ordering::Relaxed) {
-                self.spin.run(|| {
-                    found = self.ring.take().unwrap();
-                    found.is_some()
-                });
-            }
+            found = self.patience.look(&self.shared.phase, || self.ring.take().unwrap());
             if found.is_none() {
                 found = match self.ring.park() {
                     Park::Armed => self.side.wait(&self.shared.interrupt, || self.ring.take().unwrap()),
@@ -235,19 +267,24 @@ impl Guest<'_> {
         }
     }
 
-    /// Bursts and partial reaping without spinning.
-    fn bursts(&mut self, count: u64) {
+    /// Bursts and partial reaping; each side parks at a random moment.
+    fn near_misses(&mut self, count: u64) {
+        self.shared.phase.store(NEAR_MISS, Ordering::Relaxed);
         for _ in 0..count {
-            let burst = 1 + self.below(6);
+            for _ in 0..self.below(NEAR) {
+                std::hint::spin_loop();
+            }
+            let burst = 1 + self.below(3);
             self.submit(burst, 1);
             self.reap();
         }
         self.drain();
+        self.shared.phase.store(ASLEEP, Ordering::Relaxed);
     }
 
     /// Deep batches with spinning.
     fn busy(&mut self, count: u64) {
-        self.shared.spin.store(true, Ordering::Relaxed);
+        self.shared.phase.store(BUSY, Ordering::Relaxed);
         let end = self.sent + count;
         while self.sent < end {
             let batch = (1 + self.below(32)).min(end - self.sent);
@@ -257,7 +294,7 @@ impl Guest<'_> {
             }
         }
         self.drain();
-        self.shared.spin.store(false, Ordering::Relaxed);
+        self.shared.phase.store(ASLEEP, Ordering::Relaxed);
     }
 
     fn run(mut self, requests: u64, sleeps: u64) -> (u64, Side) {
@@ -267,7 +304,7 @@ impl Guest<'_> {
         while round < ROUNDS || self.sent < requests || self.slept() < sleeps {
             let due = (sleeps * (round + 1) / ROUNDS).saturating_sub(self.slept());
             self.one_by_one(due / 2 + 1);
-            self.bursts(due / 2 + 1);
+            self.near_misses(due + 1);
             let due = (requests / ROUNDS * (round + 1)).saturating_sub(self.sent);
             self.busy(due);
             round += 1;
@@ -287,6 +324,15 @@ impl Guest<'_> {
     }
 }
 
+/// Keeps this thread on one CPU, so that the two sides really run at the same time. Without a second CPU: nothing.
+fn pin(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    if let Err(error) = sched_setaffinity(None, &set) {
+        println!("not pinned to CPU {cpu}: {error}");
+    }
+}
+
 fn argument(name: &str, default: u64) -> u64 {
     let mut arguments = std::env::args().skip_while(|argument| argument != name);
     arguments.nth(1).map_or(default, |value| value.parse().unwrap())
@@ -298,22 +344,27 @@ fn main() -> ExitCode {
     let pages = |bytes| HeapPages::new(area_pages(DEPTH, bytes)).leak_pages().unwrap();
     let (own, peer) = (pages(REQUEST_BYTES), pages(COMPLETION_BYTES));
     let (doorbell, interrupt) = (Bell::new(), Bell::new());
-    let shared = Shared { doorbell, interrupt, spin: AtomicBool::new(false) };
+    let shared = Shared { doorbell, interrupt, phase: AtomicU8::new(ASLEEP) };
     // A spinning side on a single CPU keeps the other from running.
     let spin = AdaptiveSpin::new(if thread::available_parallelism().map_or(1, usize::from) > 1 { SPIN } else { 0 });
+    let patience = |seed| Patience { spin, random: Random(seed) };
     let guest = Guest {
         shared: &shared,
         ring: Frontend::new(own, peer, size, 1).unwrap(),
-        spin,
+        patience: patience(1),
         side: Side::default(),
         pending: [None; DEPTH as usize],
         sent: 0,
-        random: 1,
     };
-    let host = Host { shared: &shared, ring: Backend::new(peer, own, size, 1).unwrap(), spin, side: Side::default() };
+    let ring = Backend::new(peer, own, size, 1).unwrap();
+    let host = Host { shared: &shared, ring, patience: patience(2), side: Side::default() };
     let begin = Instant::now();
     let (sent, frontend, backend) = thread::scope(|scope| {
-        let host = scope.spawn(|| host.serve());
+        let host = scope.spawn(|| {
+            pin(1);
+            host.serve()
+        });
+        pin(0);
         let (sent, frontend) = guest.run(requests, sleeps);
         (sent, frontend, host.join().unwrap())
     });

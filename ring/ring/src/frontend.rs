@@ -15,6 +15,14 @@ use pvkit_abi::status::CompletionResult;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
+impl core::fmt::Display for Full {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the queue is full: take completions first")
+    }
+}
+
+impl core::error::Error for Full {}
+
 /// One request in flight. Not `Copy`: whoever holds it waits for exactly one completion.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ticket {

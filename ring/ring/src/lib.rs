@@ -9,7 +9,7 @@
 //! out. One request, one completion. Whatever the peer writes, the result is a value, a "nothing there" or a
 //! [`PeerFault`]; after a fault the half is latched until it is made anew for a new epoch.
 //!
-//! *Ordering.* Publication is in [`publish`](producer) and [`consumer`]; the sleep protocol is told there too.
+//! *Ordering.* Publication and the sleep protocol are told in `producer.rs`, their other ends in `consumer.rs`.
 //!
 //! *Not here.* Doorbells, waiting, buffers: the halves answer [`Notify`] and the caller rings.
 #![no_std]
@@ -108,6 +108,8 @@ impl core::fmt::Display for PeerFault {
     }
 }
 
+impl core::error::Error for PeerFault {}
+
 /// This side's own mistake; nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misuse {
@@ -128,3 +130,5 @@ impl core::fmt::Display for Misuse {
         }
     }
 }
+
+impl core::error::Error for Misuse {}

@@ -1,10 +1,10 @@
 //! How long to look before sleeping.
 
-/// One vain run in so many spins to the limit, to notice that spinning pays again.
+/// After so many vain runs one spins to the limit, to notice that spinning pays again.
 const PROBE: u8 = 32;
 
 /// Learns whether spinning pays. While it finds work it spins up to the limit; each vain run halves the next one, down
-/// to a sixteenth, and one in [`PROBE`] vain runs is a full one again.
+/// to a sixteenth, and one in 33 vain runs is a full one again.
 ///
 /// The unit is one look with one `spin_loop` hint (tens of nanoseconds); a limit worth about one wake-up of the
 /// peer (tens of microseconds) never costs more than twice what sleeping at once would.

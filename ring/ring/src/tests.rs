@@ -113,6 +113,23 @@ fn area_that_is_too_small_is_misuse() {
 }
 
 #[test]
+fn request_and_completion_arrive_as_they_were_given() {
+    let mut queue = queue(4);
+    for number in 0..9 {
+        let mut batch = queue.frontend.batch();
+        let id = batch.reserve(3, RequestFlags::FUA, 0xabcd, [number, !number, 5]).unwrap().id();
+        let _ = batch.commit();
+        let request = queue.backend.take().unwrap().unwrap();
+        assert_eq!(request.words, [number, !number, 5]);
+        let word = request.word;
+        assert_eq!((word.op(), word.flags(), word.id(), word.aux()), (3, RequestFlags::FUA.bits(), id, 0xabcd));
+        let result = CompletionResult::new(Status::IO_ERROR, number as u32);
+        let _ = queue.backend.complete(id, result).unwrap().or(queue.backend.flush());
+        assert_eq!(queue.frontend.take(), Ok(Some(Completed { id, result })));
+    }
+}
+
+#[test]
 fn reserve_when_full_returns_full_and_keeps_the_batch() {
     let mut queue = queue(2);
     let mut batch = queue.frontend.batch();
@@ -302,6 +319,46 @@ fn event_word_is_written_only_by_park() {
     assert_eq!(queue.frontend.park(), Park::Armed);
     assert_eq!(queue.backend.park().1, Park::Armed);
     assert_eq!((event(&queue.requests), event(&queue.completions)), (1, 1));
+}
+
+/// Under Miri this fails if an access is not atomic, or if a payload is not ordered before its tag.
+#[test]
+fn two_threads_pass_requests_in_order() {
+    let Queue { mut frontend, mut backend, .. } = queue(4);
+    let count: u64 = if cfg!(miri) { 60 } else { 20_000 };
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for number in 0..count {
+                let request = loop {
+                    match backend.take().unwrap() {
+                        Some(request) => break request,
+                        None => {
+                            let _ = backend.park();
+                            std::thread::yield_now();
+                        }
+                    }
+                };
+                assert_eq!(request.words, [number, !number, 5]);
+                let _ = backend.complete(request.word.id(), CompletionResult(number as u32)).unwrap();
+            }
+            let _ = backend.flush();
+        });
+        let (mut sent, mut got) = (0, 0);
+        while got < count {
+            let mut batch = frontend.batch();
+            while sent < count && batch.reserve(1, RequestFlags::empty(), 0, [sent, !sent, 5]).is_ok() {
+                sent += 1;
+            }
+            let _ = batch.commit();
+            match frontend.take().unwrap() {
+                Some(completed) => {
+                    assert_eq!(completed.result, CompletionResult(got as u32));
+                    got += 1;
+                }
+                None => std::thread::yield_now(),
+            }
+        }
+    });
 }
 
 #[test]

@@ -51,6 +51,8 @@ struct World {
     past: RefCell<Vec<u64>>,
     /// Tag that the half under attack waits for.
     due: Cell<u16>,
+    /// Area and word of the slot that it looks at.
+    target: Cell<(usize, usize)>,
     size: RingSize,
     /// One access in so many meets a lie; 0: never.
     rate: Cell<u64>,
@@ -59,13 +61,25 @@ struct World {
 }
 
 impl World {
+    /// Tells the attacker where the half stands.
+    fn aim(&self, which: usize, words: usize, cursor: Cursor) {
+        self.due.set(cursor.tag());
+        self.target.set((which, cursor.offset(self.size, words) / 8));
+    }
+
     fn lie(&self) {
         if self.rate.get() == 0 || !self.random.one_in(self.rate.get()) {
             return;
         }
         let random = &self.random;
-        let area = &self.words[random.below(2) as usize];
-        let word = &area[if random.one_in(3) { 0 } else { random.below(area.len() as u64) as usize }];
+        let (target, slot) = self.target.get();
+        let area = &self.words[if random.one_in(2) { target } else { random.below(2) as usize }];
+        let word = match random.below(6) {
+            0 => EVENT_WORD / 8,
+            1 | 2 => slot % area.len(),
+            _ => random.below(area.len() as u64) as usize,
+        };
+        let word = &area[word];
         let low = random.next() & 0xffff_ffff_ffff;
         let id = [0, 1, u64::from(self.size.depth()) - 1, u64::from(self.size.depth()), 4096, 0xffff]
             [random.below(6) as usize];
@@ -157,6 +171,7 @@ fn world(seed: u64, rate: u64) -> (Rc<World>, Cursor) {
         random,
         past: RefCell::new(vec![0; 256]),
         due: Cell::new(cursor.tag()),
+        target: Cell::new((0, 0)),
         size,
         rate: Cell::new(rate),
         loads: Cell::new(0),
@@ -190,6 +205,7 @@ fn attack_frontend(seed: u64, steps: u64, reached: &mut Reached) -> u64 {
     let (world, mut cursor) = world(seed, 20 + seed.wrapping_mul(7_919) % 3_000);
     let mut half: Frontend<_, MOST> =
         Frontend::resume(area(&world, 0, true), area(&world, 1, false), world.size, cursor).unwrap();
+    world.aim(1, 1, cursor);
     let mut in_flight = BTreeSet::new();
     for step in 0..steps {
         let (action, number) = (world.random.below(10), world.random.next());
@@ -226,7 +242,7 @@ fn attack_frontend(seed: u64, steps: u64, reached: &mut Reached) -> u64 {
                 Ok(Some(completed)) => {
                     assert!(in_flight.remove(&completed.id), "completion of {}, which was not asked", completed.id);
                     cursor.step(world.size);
-                    world.due.set(cursor.tag());
+                    world.aim(1, 1, cursor);
                     reached.accepted += 1;
                 }
                 Err(_) => {
@@ -263,6 +279,7 @@ fn latched_frontend(world: &World, half: &mut Frontend<Area, MOST>, in_flight: &
 fn attack_backend(seed: u64, steps: u64, reached: &mut Reached) -> u64 {
     let (world, mut cursor) = world(seed, 20 + seed.wrapping_mul(7_919) % 3_000);
     let mut half = Backend::resume(area(&world, 1, true), area(&world, 0, false), world.size, cursor).unwrap();
+    world.aim(0, REQUEST_WORDS, cursor);
     let mut in_flight = BTreeSet::new();
     for step in 0..steps {
         let (action, number) = (world.random.below(12), world.random.next());
@@ -283,7 +300,7 @@ fn attack_backend(seed: u64, steps: u64, reached: &mut Reached) -> u64 {
                     assert!(u32::from(request.word.id()) < world.size.depth());
                     assert!(in_flight.insert(request.word.id()), "{} is in flight twice", request.word.id());
                     cursor.step(world.size);
-                    world.due.set(cursor.tag());
+                    world.aim(0, REQUEST_WORDS, cursor);
                     reached.accepted += 1;
                 }
                 Err(_) => {

@@ -8,6 +8,14 @@ use core::sync::atomic::AtomicU64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfRange;
 
+impl core::fmt::Display for OutOfRange {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("access outside the shared bytes, or not aligned: nothing was touched")
+    }
+}
+
+impl core::error::Error for OutOfRange {}
+
 /// A run of memory that others may read and write at any time.
 ///
 /// Copying the handle does not copy the bytes. There is no way to borrow them as bytes; words are atomics of 64 bits,

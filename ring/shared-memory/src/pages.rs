@@ -15,6 +15,14 @@ const MAX_PAGES: usize = 33;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyPages;
 
+impl core::fmt::Display for TooManyPages {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "an area is 1 to {MAX_PAGES} whole aligned pages")
+    }
+}
+
+impl core::error::Error for TooManyPages {}
+
 /// Pages of shared memory in an order of their own, addressed as one run. Need not be contiguous.
 #[derive(Clone, Copy, Debug)]
 pub struct SharedPages {

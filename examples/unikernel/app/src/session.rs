@@ -22,7 +22,7 @@ impl<'p, P: Platform> Session<'p, P> {
         let mut bus = Bus::connect(platform)?;
         let device = bus.find(Class::CONSOLE, 0).ok_or(Failure::Wrong("the host offers no console"))?;
         let deadline = platform.now().saturating_add(PATIENCE_NS);
-        let console = Console::open(&mut bus, device, GrantPolicy::WholeRam, deadline)?;
+        let console = Console::open(&mut bus, device, GrantPolicy::Extent, deadline)?;
         let sealed = *console.sealed();
         let mut session = Self { platform, bus, terminal: Terminal::new(platform, console) };
         session.print_groups();
@@ -38,7 +38,7 @@ impl<'p, P: Platform> Session<'p, P> {
     ) -> Result<Block<'p, P, N, PAGES>, Failure> {
         let device = self.bus.find(Class::BLOCK, instance).ok_or(Failure::NoDisk(instance))?;
         let deadline = self.deadline();
-        let disk = Block::open(&mut self.bus, device, depth, GrantPolicy::WholeRam, deadline)?;
+        let disk = Block::open(&mut self.bus, device, depth, GrantPolicy::Extent, deadline)?;
         self.print_sealed("disk", instance, disk.sealed());
         let hypercalls = self.bus.counters().hypercalls;
         self.terminal.line(format_args!("negotiated hypercalls={hypercalls}"));

@@ -7,6 +7,8 @@
 #![no_main]
 
 mod arch;
+#[cfg(not(target_os = "none"))]
+mod builtins;
 mod heap;
 mod note;
 

@@ -9,7 +9,7 @@ use crate::fake_guest::{ALL, Ask, Guest, connect, copy_of, ok, place, refused};
 use crate::{Disk, DiskError, Pass, QueueEngine};
 use pvkit_abi::block::{BlockConfig, BlockFeatures, BlockOp};
 use pvkit_abi::grant::Segment;
-use pvkit_abi::ring::RequestFlags;
+use pvkit_abi::ring::{HEADER_BYTES, REQUEST_BYTES, RequestFlags};
 use pvkit_abi::status::{CompletionResult, Status};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -248,6 +248,17 @@ fn a_list_is_judged_and_used_as_it_was_copied() {
     *disk.meanwhile.lock().unwrap() = Some(Box::new(move || list.write(0, &[0xff; 16]).unwrap()));
     assert_eq!(guest.ask(&mut queue, ask), ok(0));
     assert_eq!(disk.ram.content()[..512], [5; 512]);
+}
+
+#[test]
+fn what_was_served_before_a_lie_is_completed() {
+    let (mut guest, mut queue, _disk) = open(8);
+    let ids = guest.submit(&[read(0, 512, 0); 2]);
+    // The third slot gets a tag of no lap. Two completions are fewer than the ring publishes by itself.
+    guest.requests.word(HEADER_BYTES + 2 * REQUEST_BYTES).unwrap().store(77 << 48, Ordering::Release);
+    assert_eq!(queue.pass(8), Pass::Latched);
+    assert_eq!(guest.completions().iter().map(|done| done.id).collect::<Vec<_>>(), ids);
+    assert_eq!(guest.counters.snapshot().faults, 1);
 }
 
 #[test]

@@ -79,6 +79,7 @@ fn a_run_that_a_shrunk_ram_disk_no_longer_has_is_an_error() {
     let piece = shared(&[0; 512]);
     assert_eq!(disk.read(512, &[piece]), Err(DiskError::Io(libc::EIO)));
     assert_eq!(disk.write(512, &[piece], false), Err(DiskError::Io(libc::EIO)));
+    assert_eq!(disk.write_zeroes(512, 512, false), Err(DiskError::Io(libc::EIO)));
     assert_eq!(disk.write_zeroes(u64::MAX - 511, 512, false), Err(DiskError::Io(libc::EIO)));
 }
 

@@ -9,6 +9,7 @@ use pvkit_abi::ring::HEADER_BYTES;
 use pvkit_abi::status::Status;
 use pvkit_ring::{Completed, Park};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 /// Longer than any test takes; only a lost wake-up waits for it.
@@ -58,6 +59,14 @@ impl Running {
             }
         }
         done
+    }
+}
+
+fn wait_until(mut reached: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !reached() {
+        assert!(begin.elapsed() < PATIENCE, "what the test waits for does not come");
+        std::thread::yield_now();
     }
 }
 
@@ -130,11 +139,7 @@ fn a_latched_queue_still_answers_stop_and_ignores_its_ring() {
     // Slot 1 gets a tag of no lap at all.
     running.guest.requests.word(HEADER_BYTES + 32).unwrap().store(77 << 48, Ordering::Release);
     running.doorbell.write(1).unwrap();
-    let begin = Instant::now();
-    while running.guest.counters.snapshot().faults == 0 {
-        assert!(begin.elapsed() < PATIENCE, "the fault was not seen");
-        std::thread::yield_now();
-    }
+    wait_until(|| running.guest.counters.snapshot().faults == 1);
     running.doorbell.write(100).unwrap();
     let Running { guest, thread, rings, .. } = running;
     thread.stop();
@@ -187,7 +192,9 @@ fn typing_wakes_a_console_that_sleeps() {
     let sink = Arc::new(Mutex::new(Vec::new()));
     let mut running = start(8, 0, move |setup| Box::new(ConsoleQueue::new(setup, sink, typed)));
     for round in 0..200u8 {
+        let before = running.guest.counters.snapshot().sleeps;
         running.submit(&[Ask::segment(ConsoleOp::READ.0, 0, 8, 0)]);
+        wait_until(|| running.guest.counters.snapshot().sleeps > before);
         input.push(&[round; 3]);
         assert_eq!(running.wait(1)[0].result, ok(3));
         assert_eq!(running.guest.bytes(0, 3), [round; 3]);
@@ -220,11 +227,7 @@ fn a_killed_queue_loses_what_was_not_flushed_and_nothing_else() {
 #[test]
 fn a_wake_up_that_never_came_is_served_at_the_deadline_and_counted() {
     let mut running = start(8, 0, block);
-    let begin = Instant::now();
-    while running.guest.counters.snapshot().sleeps == 0 {
-        assert!(begin.elapsed() < PATIENCE, "the thread does not go to sleep");
-        std::thread::yield_now();
-    }
+    wait_until(|| running.guest.counters.snapshot().sleeps > 0);
     running.guest.submit(&[read()]);
     assert!(running.guest.notify.is_needed(), "and this guest does not ring");
     assert_eq!(running.wait(1).len(), 1);
@@ -233,6 +236,61 @@ fn a_wake_up_that_never_came_is_served_at_the_deadline_and_counted() {
     let counted = guest.counters.snapshot();
     assert_eq!((counted.late, counted.doorbells), (1, 0));
     assert!(counted.to_string().ends_with("1 lost wake-ups"), "{counted}");
+}
+
+/// An engine that always finds the same and counts how often it was asked.
+struct Constant {
+    answer: Pass,
+    passes: Arc<AtomicU64>,
+    other: EventFd,
+    counters: Arc<crate::QueueCounters>,
+}
+
+impl QueueEngine for Constant {
+    fn pass(&mut self, _budget: u32) -> Pass {
+        self.passes.fetch_add(1, Ordering::SeqCst);
+        self.answer
+    }
+
+    fn park(&mut self) -> Park {
+        Park::Armed
+    }
+
+    fn flush(&mut self) {}
+
+    fn close(&mut self) {}
+
+    fn waits_for(&self) -> Option<&EventFd> {
+        Some(&self.other)
+    }
+
+    fn depth(&self) -> u32 {
+        8
+    }
+
+    fn counters(&self) -> &Arc<crate::QueueCounters> {
+        &self.counters
+    }
+}
+
+/// Passes of an engine that is woken once by its second descriptor and then left alone.
+fn passes_when_left_alone(answer: Pass) -> u64 {
+    let (passes, counters) = (Arc::new(AtomicU64::new(0)), Arc::default());
+    let fd = || EventFd::new(EFD_NONBLOCK).unwrap();
+    let (other, doorbell) = (fd(), fd());
+    other.write(1).unwrap();
+    let engine = Constant { answer, passes: Arc::clone(&passes), other, counters };
+    let thread = QueueThread::spawn("test-alone", Box::new(engine), doorbell, 8).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    thread.stop();
+    passes.load(Ordering::SeqCst)
+}
+
+#[test]
+fn a_queue_without_work_sleeps_instead_of_looking() {
+    // A thread that does not sleep makes tens of thousands of passes meanwhile; one that does, a handful.
+    assert!(passes_when_left_alone(Pass::Idle) < 100);
+    assert!(passes_when_left_alone(Pass::Latched) < 100);
 }
 
 #[test]

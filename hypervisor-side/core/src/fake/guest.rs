@@ -183,6 +183,12 @@ impl<'m> FakeGuest<'m> {
         Ok(replies)
     }
 
+    /// About to sleep: asks for an event at the host's next publication on either ring.
+    pub fn park(&mut self) {
+        let rings = self.rings.as_mut().expect("the bus is set up");
+        let _ = (rings.requests.park(), rings.messages.park());
+    }
+
     /// Requests without a reply.
     #[must_use]
     pub fn unanswered(&self) -> usize {

@@ -22,6 +22,17 @@ fn calls_before_negotiation_are_refused() {
 }
 
 #[test]
+fn last_words_are_heard_before_negotiation() {
+    let memory = FakeMemory::new(8);
+    let mut machine = FakeMachine::new(domain(), &memory);
+    let mut guest = FakeGuest::new(&memory);
+    let text = guest.page();
+    guest.write(text, b"no memory");
+    let crash = machine.outcome(0, 0, Call::SCHED_CRASH, [text, 9, 0, 0, 0]);
+    assert_eq!(crash, Outcome::Crash { message: b"no memory".to_vec() });
+}
+
+#[test]
 fn calls_of_a_group_that_was_not_chosen_are_refused() {
     let memory = FakeMemory::new(8);
     let mut machine = FakeMachine::new(domain(), &memory);

@@ -279,3 +279,29 @@ fn event_port_of_the_bus_fires_for_a_guest_that_sleeps() {
     guest.bus_setup(&mut machine, NO_PORT).unwrap();
     assert_eq!(machine.call(Call::EVENT_CLOSE, [port.into(), 0, 0, 0, 0]), 0);
 }
+
+#[test]
+fn guest_that_sleeps_is_woken_by_an_answer_and_one_that_is_awake_is_not() {
+    let memory = FakeMemory::new(64);
+    let (mut machine, mut guest) = super::connected(&memory);
+    let port = machine.call(Call::EVENT_ALLOC, [1, 0, 0, 0, 0]) as u32;
+    guest.bus_setup(&mut machine, port).unwrap();
+    let epoch = offers(&mut guest)[0].1;
+    let accept = with_body(Kind::ACCEPT, 1, epoch, &ACCEPT);
+    let epoch = guest.request(&mut machine, &accept).epoch;
+    machine.answers = false;
+    let share = with_body(Kind::GRANT_SHARE, 1, epoch, &share_one(&mut guest));
+    for sleeps in [true, false] {
+        guest.post(&share).unwrap();
+        assert_eq!(machine.call(Call::BUS_KICK, [0; 5]), 0);
+        if sleeps {
+            guest.park();
+        }
+        machine.take_effects();
+        let token = machine.waiting[0];
+        machine.answer(token, Ok(Finished::Done));
+        let raised = machine.take_effects().contains(&Effect::Raise { vcpu: 1, port });
+        assert_eq!(raised, sleeps);
+        assert_eq!(guest.replies().len(), 1);
+    }
+}

@@ -37,6 +37,9 @@ fn lines(title: &str, stats: &Value) -> Vec<String> {
         by_name(&stats["exits"], requests)
     ));
     lines.push(format!("  hypercalls: {}", by_name(&stats["hypercalls"], requests)));
+    if stats["kvm"].as_object().is_some_and(|kvm| !kvm.is_empty()) {
+        lines.push(format!("  counted by KVM itself: {}", by_name(&stats["kvm"], requests)));
+    }
     lines.push(format!("  events {}, upcalls {}", number(&stats["events"]), number(&stats["upcalls"])));
     lines
 }

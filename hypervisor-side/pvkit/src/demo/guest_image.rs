@@ -42,6 +42,14 @@ pub enum BuildError {
     Folder(io::Error),
 }
 
+impl BuildError {
+    /// Whether another command line would do.
+    #[must_use]
+    pub const fn is_user_mistake(&self) -> bool {
+        matches!(self, Self::NoSources | Self::StaticIsCpl3)
+    }
+}
+
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

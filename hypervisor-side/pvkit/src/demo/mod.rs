@@ -43,8 +43,7 @@ pub fn demo(options: &DemoOptions) -> Result<ExitCode, Failure> {
     let cut = leash.clone();
     let caught = signals::watch(move || cut.cut()).map_err(Failure::run)?;
     let start = Instant::now();
-    let (machine, words) = choose_machine(options);
-    say(format_args!("pvkit demo on {words}"));
+    let (machine, words) = choose_machine(options)?;
     let result = main_job(options, machine, &leash);
     let seconds = start.elapsed().as_secs_f64();
     match (result, caught.signal()) {
@@ -62,20 +61,20 @@ pub fn demo(options: &DemoOptions) -> Result<ExitCode, Failure> {
     }
 }
 
-/// The machine, and its name for people with the reason for it.
-fn choose_machine(options: &DemoOptions) -> (MachineChoice, String) {
-    match options.machine {
-        Some(MachineChoice::InProcess) => (MachineChoice::InProcess, "the in-process machine (as asked)".into()),
-        Some(MachineChoice::Kvm) => (MachineChoice::Kvm, "the KVM machine (as asked)".into()),
-        None => match pvkit_machine::probe_kvm() {
-            Ok(()) => (MachineChoice::Kvm, "the KVM machine (/dev/kvm)".into()),
-            Err(problem) => (MachineChoice::InProcess, format!("the in-process machine, without KVM ({problem})")),
-        },
-    }
+/// The machine and its name for people; says the first line, with the reason.
+fn choose_machine(options: &DemoOptions) -> Result<(MachineChoice, &'static str), Failure> {
+    let (machine, words, reason) = match (options.machine, pvkit_machine::probe_kvm()) {
+        (Some(MachineChoice::InProcess), _) => (MachineChoice::InProcess, "the in-process machine", "as asked".into()),
+        (Some(MachineChoice::Kvm), Err(problem)) => return Err(Failure::user(problem)),
+        (_, Ok(())) => (MachineChoice::Kvm, "the KVM machine", "/dev/kvm".into()),
+        (None, Err(problem)) => (MachineChoice::InProcess, "the in-process machine, without KVM", problem.to_string()),
+    };
+    say(format_args!("pvkit demo on {words} ({reason})"));
+    Ok((machine, words))
 }
 
 fn main_job(options: &DemoOptions, machine: MachineChoice, leash: &Leash) -> Result<String, Failure> {
-    let workshop = Workshop::open().map_err(|error| Failure::run(error).while_doing("the target folder is no use"))?;
+    let workshop = open_workshop()?;
     let kernel = match machine {
         MachineChoice::Kvm => Some(kernel(options, &workshop, leash)?),
         MachineChoice::InProcess => {
@@ -113,12 +112,18 @@ fn main_job(options: &DemoOptions, machine: MachineChoice, leash: &Leash) -> Res
     Ok(format!("{} files verified, {} log records kept over {} kills", files.files, kept.acknowledged, kept.kills))
 }
 
+fn open_workshop() -> Result<Workshop, Failure> {
+    let remedy = "the target folder cannot be written; name another one with CARGO_TARGET_DIR";
+    Workshop::open().map_err(|error| Failure::user(error).while_doing(remedy))
+}
+
 fn kernel(options: &DemoOptions, workshop: &Workshop, leash: &Leash) -> Result<PathBuf, Failure> {
     if let Some(kernel) = &options.kernel {
         say(format_args!("guest image: {}", kernel.display()));
         return Ok(kernel.clone());
     }
-    let image = guest_image::build(workshop, leash, options.cpl, options.offline).map_err(Failure::run)?;
+    let image = guest_image::build(workshop, leash, options.cpl, options.offline)
+        .map_err(|error| if error.is_user_mistake() { Failure::user(error) } else { Failure::run(error) })?;
     say(format_args!("guest image: {}, for {}", image.path.display(), image.target));
     Ok(image.path)
 }
@@ -143,7 +148,7 @@ fn keep_log(options: &DemoOptions, guest: &Guest, leash: &Leash, log: &RunFile) 
 /// # Errors
 /// It cannot be made.
 pub fn document_disk(options: &DocumentDiskOptions) -> Result<ExitCode, Failure> {
-    let workshop = Workshop::open().map_err(Failure::run)?;
+    let workshop = open_workshop()?;
     let disk = disk_image::make(&workshop, &Leash::default(), false, options.limit.0).map_err(Failure::run)?;
     std::fs::copy(&disk.image.path, &options.out).map_err(Failure::run)?;
     if options.pack {

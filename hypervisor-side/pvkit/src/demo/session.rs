@@ -11,8 +11,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// How long a guest may be silent. A guest at CPL 0 can be a thousand times slower than at CPL 3.
+/// How long a guest may be silent.
 const SILENCE: Duration = Duration::from_secs(60);
+/// The same at CPL 0, which a KVM without the processor's help emulates at a microsecond per instruction.
+const SILENCE_CPL0: Duration = Duration::from_secs(300);
 /// Longest console line that is looked at.
 const MAX_LINE: u64 = 64 * 1024;
 
@@ -38,8 +40,8 @@ pub struct Guest {
 pub enum SessionError {
     /// The process could not be started or waited for.
     Process(LeashError),
-    /// Nothing came for too long.
-    Silent,
+    /// Nothing came for this long.
+    Silent(Duration),
     /// The console ended before this came.
     Ended { expected: &'static str, status: Option<ExitStatus> },
     /// The guest itself reports an error.
@@ -50,7 +52,7 @@ impl fmt::Display for SessionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process(_) => write!(f, "the guest's process failed"),
-            Self::Silent => write!(f, "the guest was silent for {} s and was ended", SILENCE.as_secs()),
+            Self::Silent(time) => write!(f, "the guest was silent for {} s and was ended", time.as_secs()),
             Self::Ended { expected, status: Some(status) } => {
                 write!(f, "the guest ended ({status}) before its console said `{expected}`; its messages are above")
             }
@@ -82,6 +84,7 @@ impl From<LeashError> for SessionError {
 pub struct Session<'a> {
     leash: &'a Leash,
     lines: Receiver<String>,
+    patience: Duration,
 }
 
 impl<'a> Session<'a> {
@@ -103,7 +106,8 @@ impl<'a> Session<'a> {
                 }
             }
         });
-        Ok(Self { leash, lines })
+        let patience = if guest.cpl == Some(0) { SILENCE_CPL0 } else { SILENCE };
+        Ok(Self { leash, lines, patience })
     }
 
     /// The next whole line of the console; `None` at its end.
@@ -111,13 +115,13 @@ impl<'a> Session<'a> {
     /// # Errors
     /// The guest is silent for too long.
     pub fn line(&self) -> Result<Option<String>, SessionError> {
-        match self.lines.recv_timeout(SILENCE) {
+        match self.lines.recv_timeout(self.patience) {
             Ok(line) => Ok(Some(line)),
             Err(RecvTimeoutError::Disconnected) => Ok(None),
             Err(RecvTimeoutError::Timeout) => {
                 self.leash.kill();
-                let _ = self.leash.wait(SILENCE);
-                Err(SessionError::Silent)
+                let _ = self.leash.wait(self.patience);
+                Err(SessionError::Silent(self.patience))
             }
         }
     }
@@ -139,7 +143,7 @@ impl<'a> Session<'a> {
                 None => say(format_args!("  guest: {line}")),
             }
         }
-        Err(SessionError::Ended { expected, status: self.leash.wait(SILENCE).ok() })
+        Err(SessionError::Ended { expected, status: self.leash.wait(self.patience).ok() })
     }
 
     /// Ends the process as the power would, and answers what its console still said.
@@ -148,7 +152,7 @@ impl<'a> Session<'a> {
     /// The process does not go.
     pub fn kill(self) -> Result<Vec<String>, SessionError> {
         self.leash.kill();
-        self.leash.wait(SILENCE)?;
+        self.leash.wait(self.patience)?;
         Ok(self.lines.iter().collect())
     }
 
@@ -157,7 +161,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// It does not end, or ends with an error.
     pub fn finish(self) -> Result<(), SessionError> {
-        match self.leash.wait(SILENCE)? {
+        match self.leash.wait(self.patience)? {
             status if status.success() => Ok(()),
             status => Err(SessionError::Status(status)),
         }

@@ -5,7 +5,6 @@ use crate::RamDisk;
 use crate::fake_guest::{PAGES, READ_ONLY, WRITE_ONLY};
 use proptest::prelude::*;
 use pvkit_abi::grant::GrantRef;
-use pvkit_abi::ring::{HEADER_BYTES, REQUEST_BYTES};
 use std::ops::Range;
 
 const SMALL: u64 = 64 << 10;

@@ -164,6 +164,13 @@ fn blocks_beyond_a_shrunk_medium_are_forgotten() {
 }
 
 #[test]
+fn no_longer_run_of_zeroes_is_offered_than_the_cache_holds() {
+    let (_medium, disk) = cached();
+    assert_eq!(disk.config().max_discard, LIMIT);
+    assert_eq!(VolatileDisk::new(RamDisk::new(CAPACITY).unwrap(), 0).config().max_discard, 512);
+}
+
+#[test]
 fn a_mutant_without_flush_loses_what_it_called_durable() {
     let survives = |mutation| {
         let medium = Arc::new(RamDisk::new(CAPACITY).unwrap());

@@ -1,0 +1,60 @@
+//! What a compiler takes for granted and the host's gnu target leaves to a C library that is not linked: copying,
+//! filling and comparing bytes. The freestanding target brings its own, so this module is for the static image only.
+//!
+//! The two unwinding symbols are named by the prebuilt `alloc` and never called: this image aborts on panic.
+#![allow(
+    unsafe_code,
+    reason = "guest arch: symbols in assembly, each with the meaning that C gives its name; listed in SAFETY.md"
+)]
+
+core::arch::global_asm!(
+    ".section .text.builtins, \"ax\"",
+    ".global memcpy, memmove, memset, memcmp, bcmp, _Unwind_Resume, rust_eh_personality",
+    "memcpy:",
+    "mov rax, rdi",
+    "mov rcx, rdx",
+    "rep movsb",
+    "ret",
+    "memmove:",
+    "mov rax, rdi",
+    "mov rcx, rdx",
+    // Backward only where the destination lies inside the source.
+    "mov r8, rdi",
+    "sub r8, rsi",
+    "cmp r8, rdx",
+    "jb 2f",
+    "rep movsb",
+    "ret",
+    "2:",
+    "lea rdi, [rdi + rcx - 1]",
+    "lea rsi, [rsi + rcx - 1]",
+    "std",
+    "rep movsb",
+    "cld",
+    "ret",
+    "memset:",
+    "mov r8, rdi",
+    "mov eax, esi",
+    "mov rcx, rdx",
+    "rep stosb",
+    "mov rax, r8",
+    "ret",
+    "memcmp:",
+    "bcmp:",
+    "xor eax, eax",
+    "mov rcx, rdx",
+    // Of no bytes the comparison would leave the flags as they were.
+    "test rcx, rcx",
+    "jz 3f",
+    "repe cmpsb",
+    "je 3f",
+    "movzx eax, byte ptr [rdi - 1]",
+    "movzx ecx, byte ptr [rsi - 1]",
+    "sub eax, ecx",
+    "3:",
+    "ret",
+    "_Unwind_Resume:",
+    "rust_eh_personality:",
+    "ud2",
+    ".text",
+);
