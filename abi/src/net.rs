@@ -56,6 +56,21 @@ bitflags::bitflags! {
     }
 }
 
+impl NetFeatures {
+    /// Features that the chosen ones need and that were not chosen. The host refuses such a choice.
+    #[must_use]
+    pub const fn missing(self) -> Self {
+        let mut needed = Self::empty();
+        if self.intersects(Self::TX_TSO4.union(Self::TX_TSO6).union(Self::TX_USO)) {
+            needed = needed.union(Self::TX_CHECKSUM);
+        }
+        if self.intersects(Self::RX_TSO4.union(Self::RX_TSO6).union(Self::RX_USO)) {
+            needed = needed.union(Self::RX_CHECKSUM).union(Self::MERGEABLE);
+        }
+        needed.difference(self)
+    }
+}
+
 bitflags::bitflags! {
     /// Flags of a frame.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,12 +17,13 @@
 //! served, so their ports, pages and grants are held until the machine says that they are drained; what was asked before
 //! the `CLOSE` is answered first.
 
+use crate::class::{completion_bytes, missing_features, queues_fit};
 use crate::grants::Grants;
 use crate::negotiation::judge_features;
 use crate::{GuestAddr, Sealed};
 use pvkit_abi::bus::{Accept, DeviceState, Offer, OpenQueue};
 use pvkit_abi::event::NO_PORT;
-use pvkit_abi::ring::{COMPLETION_BYTES, MAX_DEPTH, MIN_DEPTH};
+use pvkit_abi::ring::{MAX_DEPTH, MIN_DEPTH};
 use pvkit_abi::status::CallError;
 use pvkit_abi::version::RefusalReason;
 
@@ -31,6 +32,7 @@ use pvkit_abi::version::RefusalReason;
 pub(crate) struct Queue {
     pub(crate) number: u16,
     pub(crate) depth: u32,
+    pub(crate) completion_bytes: u16,
     pub(crate) port: Option<u32>,
     /// Ring pages of both sides.
     pub(crate) pages: Vec<GuestAddr>,
@@ -138,7 +140,9 @@ impl Device {
             DeviceState::DISCONNECTED => return Err(CallError::BACKEND.into()),
             _ => return Err(CallError::BUSY.into()),
         }
-        if accept.reserved != 0 || accept.queues == 0 || accept.queues > self.offer.max_queues {
+        let class = self.offer.class;
+        let queues_fit = (1..=self.offer.max_queues).contains(&accept.queues) && queues_fit(class, accept.queues);
+        if accept.reserved != 0 || !queues_fit {
             return Err(CallError::INVALID.into());
         }
         let refused = |reason, features| Refusal { error: CallError::REFUSED, reason, features };
@@ -148,6 +152,10 @@ impl Device {
         }
         judge_features(accept.features, self.offer.features, self.offer.required)
             .map_err(|(reason, bits)| refused(reason, bits))?;
+        let missing = missing_features(class, accept.features);
+        if missing != 0 {
+            return Err(refused(RefusalReason::REQUIRED_FEATURE, missing));
+        }
         match &self.seal {
             Some(seal) if seal != accept => Err(CallError::SEALED.into()),
             _ => Ok(()),
@@ -168,7 +176,8 @@ impl Device {
         }
         let depths = MIN_DEPTH..=self.offer.max_depth.min(MAX_DEPTH);
         let depth_fits = open.depth.is_power_of_two() && depths.contains(&open.depth);
-        if !depth_fits || usize::from(open.completion_bytes) != COMPLETION_BYTES || open.reserved != 0 {
+        let width_fits = usize::from(open.completion_bytes) == completion_bytes(self.offer.class, open.queue);
+        if !depth_fits || !width_fits || open.reserved != 0 {
             return Err(CallError::INVALID);
         }
         Ok(())

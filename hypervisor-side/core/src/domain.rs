@@ -44,7 +44,7 @@ impl Domain {
     /// Every group that this crate serves, at the ABI's version.
     #[must_use]
     pub fn default_groups() -> Vec<GroupOffer> {
-        let groups = [Group::EVENT, Group::BUS, Group::GRANT, Group::SCHED, Group::CONSOLE, Group::VCPU];
+        let groups = [Group::EVENT, Group::BUS, Group::GRANT, Group::SCHED, Group::CONSOLE, Group::TIME, Group::VCPU];
         let offer = |group| GroupOffer {
             group,
             major: CURRENT.major,

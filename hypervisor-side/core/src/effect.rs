@@ -22,6 +22,8 @@ pub enum Outcome {
     },
     /// Let other threads run; result 0.
     Yield,
+    /// Result: the wall clock, in nanoseconds since 1970-01-01T00:00:00Z.
+    WallClock,
     /// Restore these registers and unmask upcalls, atomically. Only `RFLAGS_GUEST` of the flags may be taken.
     UpcallReturn(UpcallFrame),
     /// The guest is done.
@@ -94,6 +96,9 @@ pub enum Effect {
         queue: u16,
         /// Slots; a power of two within the offer's limit.
         depth: u32,
+        /// Bytes of a completion: [`pvkit_abi::ring::COMPLETION_BYTES`], or
+        /// [`pvkit_abi::net::RECEIVE_COMPLETION_BYTES`] for network receive.
+        completion_bytes: u16,
         /// The device's epoch, for the ring's header.
         epoch: u64,
         /// Sealed features.
@@ -137,6 +142,17 @@ pub enum Effect {
         /// Which grant.
         grant: GrantRef,
     },
+    /// Set something of the device. Answer [`Finished::Done`], or an error for what the backend does not know or take.
+    Control {
+        /// To be answered.
+        token: Token,
+        /// Which device.
+        device: u32,
+        /// What to do, by the device's class; of the guest's choice.
+        operation: u16,
+        /// What with; of the guest's choice, at most [`pvkit_abi::bus::CONTROL_BYTES`].
+        data: Vec<u8>,
+    },
     /// A peer's lie, for the operator; the core limits their number.
     Log(String),
 }
@@ -151,6 +167,6 @@ pub enum Finished {
         /// Where.
         address: u64,
     },
-    /// Closed, shared or revoked.
+    /// Closed, shared, revoked or set.
     Done,
 }

@@ -38,6 +38,7 @@ impl Domain {
             Call::SCHED_SHUTDOWN => return shutdown(a, b),
             Call::SCHED_CRASH => return Ok(crash(a, b, memory)),
             Call::CONSOLE_WRITE => console_write(a, b, memory, effects)?,
+            Call::TIME_WALL_CLOCK => return Ok(Outcome::WallClock),
             Call::VCPU_START => self.vcpu_start(a, memory, effects)?,
             _ => return Err(CallError::UNSUPPORTED),
         };

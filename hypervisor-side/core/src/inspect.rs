@@ -1,7 +1,7 @@
 //! The bus and the ports as text, for a human.
 
 use crate::bus::Bus;
-use crate::device::Device;
+use crate::device::{Device, Queue};
 use crate::events::Ports;
 use core::fmt::{self, Write};
 
@@ -39,7 +39,8 @@ fn write_device(text: &mut String, number: u32, device: &Device) -> fmt::Result 
     }
     for queue in &device.queues {
         let state = if queue.open { "open" } else { "opening" };
-        writeln!(text, "  queue {} {state} depth {} port {:?}", queue.number, queue.depth, queue.port)?;
+        let Queue { number, depth, completion_bytes, port, .. } = queue;
+        writeln!(text, "  queue {number} {state} depth {depth} completions of {completion_bytes} bytes port {port:?}")?;
     }
     for (grant, extent) in device.grants.iter() {
         writeln!(text, "  grant {:#x} {:#x}+{:#x} {:?}", grant.0, extent.base.0, extent.length, extent.access)?;

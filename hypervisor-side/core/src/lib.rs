@@ -12,7 +12,7 @@
 //! has any effect.
 //!
 //! *Reading order.* A hypercall goes `domain.rs` → `hypercalls.rs`; a kick of the bus goes on `bus.rs` → `link.rs` (bytes)
-//! → `requests.rs` (meaning) → `device.rs`, `grants.rs`; the machine's answer comes in by `lifecycle.rs`.
+//! → `requests.rs` (meaning) → `device.rs`, `class.rs`, `grants.rs`; the machine's answer comes in by `lifecycle.rs`.
 //!
 //! *Not here.* Data queues (their rings never pass through this crate), interrupts, doorbells, vCPU registers.
 #![forbid(unsafe_code)]
@@ -29,6 +29,7 @@
 
 mod backlog;
 mod bus;
+mod class;
 mod config;
 mod context;
 mod counters;

@@ -24,6 +24,7 @@ impl Bus {
             Work::Open { queue } => self.opened(asked.device, queue, result, cx),
             Work::Close => self.closed(asked.device, result, cx),
             Work::Share(_) | Work::Revoke(_) => self.settle_grant(asked, result),
+            Work::Control => done(result).map(|()| [0; 6]),
         };
         if let Some(request) = asked.request {
             self.reply(request, asked.device, answer.map_err(Refusal::from), cx);
@@ -76,11 +77,7 @@ impl Bus {
 
     fn settle_grant(&mut self, asked: Asked, result: Result<Finished, CallError>) -> Result<Values, CallError> {
         let device = self.device_mut(asked.device).ok_or(CallError::NOT_FOUND)?;
-        let result = match result {
-            Ok(Finished::Done) => Ok(()),
-            Ok(Finished::Queue { .. }) => Err(CallError::BACKEND),
-            Err(error) => Err(error),
-        };
+        let result = done(result);
         match asked.work {
             Work::Share(grant) => {
                 device.grants.shared(grant, result.is_ok());
@@ -90,7 +87,7 @@ impl Bus {
                 device.grants.revoked(grant, result.is_ok());
                 result.map(|()| [0; 6])
             }
-            Work::Open { .. } | Work::Close => Err(CallError::BACKEND),
+            Work::Open { .. } | Work::Close | Work::Control => Err(CallError::BACKEND),
         }
     }
 
@@ -176,5 +173,13 @@ impl Bus {
             let message = messages::state_or_rescind(number, device);
             self.tell(message, cx);
         }
+    }
+}
+
+/// An answer that has no value.
+fn done(result: Result<Finished, CallError>) -> Result<(), CallError> {
+    match result? {
+        Finished::Done => Ok(()),
+        Finished::Queue { .. } => Err(CallError::BACKEND),
     }
 }

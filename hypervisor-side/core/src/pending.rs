@@ -17,6 +17,7 @@ pub(crate) enum Work {
     Close,
     Share(GrantRef),
     Revoke(GrantRef),
+    Control,
 }
 
 /// Who waits for it.

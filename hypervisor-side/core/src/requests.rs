@@ -12,10 +12,21 @@ use crate::messages::{self, body, check};
 use crate::pending::{Asked, Work};
 use crate::{Effect, GuestAddr, Token};
 use pvkit_abi::PAGE_SIZE;
-use pvkit_abi::bus::{Accept, DeviceState, Kind, Message, NameGrant, OpenQueue, Reply, ShareGrant};
+use pvkit_abi::bus::{Accept, Control, DeviceState, Kind, Message, NameGrant, OpenQueue, Reply, ShareGrant};
 use pvkit_abi::grant::Access;
-use pvkit_abi::ring::{COMPLETION_BYTES, REQUEST_BYTES, area_pages};
+use pvkit_abi::ring::{REQUEST_BYTES, area_pages};
 use pvkit_abi::status::CallError;
+
+/// What a guest may ask of a device.
+const SERVED: [Kind; 7] = [
+    Kind::ACCEPT,
+    Kind::OPEN_QUEUE,
+    Kind::CLOSE,
+    Kind::GRANT_SHARE,
+    Kind::GRANT_REVOKE,
+    Kind::GRANT_QUERY,
+    Kind::CONTROL,
+];
 
 /// What a reply carries beside the status.
 pub(crate) type Values = [u64; 6];
@@ -63,9 +74,7 @@ impl Bus {
         if message.kind == Kind::RESCAN {
             return self.rescan(message, cx);
         }
-        let known =
-            [Kind::ACCEPT, Kind::OPEN_QUEUE, Kind::CLOSE, Kind::GRANT_SHARE, Kind::GRANT_REVOKE, Kind::GRANT_QUERY];
-        if !known.contains(&message.kind) {
+        if !SERVED.contains(&message.kind) {
             return Err(CallError::UNKNOWN.into());
         }
         let device = self.device_mut(message.device).filter(|device| device.state != DeviceState::ABSENT);
@@ -77,6 +86,7 @@ impl Bus {
             Kind::ACCEPT => self.accept(message),
             Kind::OPEN_QUEUE => self.open_queue(message, request, cx).map_err(Refusal::from),
             Kind::CLOSE => self.close(message, request, cx).map_err(Refusal::from),
+            Kind::CONTROL => self.control(message, request, cx).map_err(Refusal::from),
             _ if !cx.grants_negotiated => Err(CallError::NOT_NEGOTIATED.into()),
             Kind::GRANT_SHARE => self.share(message, request, cx).map_err(Refusal::from),
             Kind::GRANT_REVOKE => self.revoke(message, request, cx).map_err(Refusal::from),
@@ -124,12 +134,20 @@ impl Bus {
         self.pages.extend(&pages);
         let token = self.ask(message.device, request, Work::Open { queue: open.queue });
         let device = self.device_mut(message.device).ok_or(CallError::NOT_FOUND)?;
-        device.queues.push(Queue { number: open.queue, depth: open.depth, port, pages, open: false });
+        device.queues.push(Queue {
+            number: open.queue,
+            depth: open.depth,
+            completion_bytes: open.completion_bytes,
+            port,
+            pages,
+            open: false,
+        });
         cx.effects.push(Effect::OpenQueue {
             token,
             device: message.device,
             queue: open.queue,
             depth: open.depth,
+            completion_bytes: open.completion_bytes,
             epoch: device.epoch,
             features: device.seal.map_or(0, |seal| seal.features),
             request_pages,
@@ -145,7 +163,7 @@ impl Bus {
             return Err(CallError::INVALID);
         }
         let requests = area_pages(open.depth, REQUEST_BYTES);
-        let count = requests.saturating_add(area_pages(open.depth, COMPLETION_BYTES));
+        let count = requests.saturating_add(area_pages(open.depth, usize::from(open.completion_bytes)));
         let mut copy = [0; PAGE_SIZE];
         let list = copy.get_mut(..count.saturating_mul(size_of::<u64>())).ok_or(CallError::INVALID)?;
         cx.memory.read(GuestAddr(open.page_list), list).map_err(|_| CallError::FAULT)?;
@@ -202,6 +220,20 @@ impl Bus {
         device.require_taken()?;
         let extent = device.grants.query(grant)?;
         Ok(Answer::Now([extent.base.0, extent.length, u64::from(extent.access.bits()), 0, 0, 0]))
+    }
+
+    /// `CONTROL`. What operation and data mean is for the backend to judge.
+    fn control(&mut self, message: &Message, request: u16, cx: &mut Context<'_>) -> Result<Answer, CallError> {
+        let control: Control = body(message)?;
+        self.device_mut(message.device).ok_or(CallError::NOT_FOUND)?.require_taken()?;
+        let (data, rest) = control.data.split_at_checked(usize::from(control.size)).ok_or(CallError::INVALID)?;
+        if control.reserved != 0 || rest.iter().any(|byte| *byte != 0) {
+            return Err(CallError::INVALID);
+        }
+        let token = self.ask(message.device, request, Work::Control);
+        let (device, operation, data) = (message.device, control.operation, data.to_vec());
+        cx.effects.push(Effect::Control { token, device, operation, data });
+        Ok(Answer::Later)
     }
 
     fn ask(&mut self, device: u32, request: u16, work: Work) -> Token {

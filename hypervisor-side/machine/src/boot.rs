@@ -19,6 +19,7 @@ use pvkit_abi::discovery::{
 use pvkit_abi::entry::{BOOT_STACK_BYTES, EXCEPTION_STUB_BYTES};
 use pvkit_abi::version::GroupOffer;
 use pvkit_core::{Fault, GuestAddr, GuestMemory};
+use std::time::{SystemTime, UNIX_EPOCH};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Page size as addresses need it.
@@ -150,6 +151,12 @@ pub fn load(ram: &GuestRam, image: &Image, layout: &Layout, cmdline: &str, facts
     page_tables(ram, image, layout)
 }
 
+/// The host's wall clock, in nanoseconds since 1970-01-01T00:00:00Z; 0 if it is set before that.
+pub fn wall_clock_ns() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_nanos() as u64
+}
+
 /// The boot info that both machines hand over.
 pub fn boot_info(facts: &Facts, cmdline: u64, length: usize, vcpu_areas: u64, regions: &[Region]) -> BootInfo {
     let mut info = BootInfo::new_zeroed();
@@ -164,8 +171,7 @@ pub fn boot_info(facts: &Facts, cmdline: u64, length: usize, vcpu_areas: u64, re
     info.vcpu_areas = vcpu_areas;
     info.tsc_khz = facts.tsc_khz;
     info.tsc_at_start = facts.tsc_at_start;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    info.wall_clock_ns = now.as_nanos() as u64;
+    info.wall_clock_ns = wall_clock_ns();
     info.seed = facts.seed;
     for (slot, group) in info.groups.iter_mut().zip(&facts.groups) {
         *slot = *group;

@@ -9,7 +9,7 @@ use pvkit_abi::block::BlockFeatures;
 use pvkit_abi::bus::{CONFIG_BYTES, Offer};
 use pvkit_abi::console::ConsoleConfig;
 use pvkit_abi::grant::{Access, GrantRef};
-use pvkit_abi::ring::MAX_DEPTH;
+use pvkit_abi::ring::{COMPLETION_BYTES, MAX_DEPTH};
 use pvkit_abi::status::CallError;
 use pvkit_backends::{
     BlockLimits, BlockQueue, ConsoleInput, ConsoleOutput, ConsoleQueue, Disk, GrantTable, QueueCounters, QueueEngine,
@@ -33,6 +33,8 @@ const GUEST_THREADS: usize = 1;
 pub struct Order {
     pub queue: u16,
     pub depth: u32,
+    /// Bytes of a completion.
+    pub completion_bytes: u16,
     pub epoch: u64,
     pub features: u64,
     pub request_pages: Vec<GuestAddr>,
@@ -112,6 +114,13 @@ impl Devices {
 
     pub fn revoke(&self, device: u32, grant: GrantRef) -> Result<(), CallError> {
         self.slot(device)?.grants.remove(grant).map_err(|_| CallError::NOT_FOUND)
+    }
+
+    /// Sets something of a device. Block and console devices have nothing to set.
+    pub fn control(&self, device: u32, _operation: u16, _data: &[u8]) -> Result<(), CallError> {
+        match self.slot(device)?.backing {
+            Backing::Block(_) | Backing::Console(..) => Err(CallError::UNSUPPORTED),
+        }
     }
 
     /// Opens a queue: ring, doorbell, thread.
@@ -205,6 +214,9 @@ impl Slot {
         host: &Weak<Host>,
         device: u32,
     ) -> Result<Box<dyn QueueEngine>, CallError> {
+        if usize::from(order.completion_bytes) != COMPLETION_BYTES {
+            return Err(CallError::UNSUPPORTED);
+        }
         let size = RingSize::new(order.depth).ok_or(CallError::INVALID)?;
         let own = pages(ram, &order.completion_pages)?;
         let peer = pages(ram, &order.request_pages)?;

@@ -165,14 +165,23 @@ impl Host {
                 device,
                 queue,
                 depth,
+                completion_bytes,
                 epoch,
                 features,
                 request_pages,
                 completion_pages,
                 port,
             } => {
-                let order =
-                    crate::devices::Order { queue, depth, epoch, features, request_pages, completion_pages, port };
+                let order = crate::devices::Order {
+                    queue,
+                    depth,
+                    completion_bytes,
+                    epoch,
+                    features,
+                    request_pages,
+                    completion_pages,
+                    port,
+                };
                 let carrier = self.carrier.upgrade();
                 let result = carrier.ok_or(CallError::BACKEND).and_then(|carrier| {
                     self.devices.open(device, order, &self.ram, &*carrier, &self.me).inspect_err(|error| {
@@ -186,6 +195,9 @@ impl Host {
                 });
                 let finished = result.map(|at| Finished::Queue { kind: at.kind, address: at.address });
                 return Some((token, finished));
+            }
+            Effect::Control { token, device, operation, data } => {
+                return Some((token, self.devices.control(device, operation, &data).map(|()| Finished::Done)));
             }
             // Was done under the core's lock already.
             quick => drop(self.quick(quick)),

@@ -180,6 +180,7 @@ impl InProcessPlatform {
                 std::thread::yield_now();
                 0
             }
+            Outcome::WallClock => boot::wall_clock_ns() as i64,
             // There are no upcalls without a processor to interrupt.
             Outcome::UpcallReturn(_) => pvkit_abi::status::CallError::UNSUPPORTED.to_result(),
             Outcome::Shutdown { reason: ShutdownReason::REBOOT, .. } => leave(End::Reboot),
@@ -236,3 +237,6 @@ impl Carrier for InProcessMachine {
         // There are no upcalls, so nothing runs that could be interrupted.
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,6 +77,7 @@ impl<'m> FakeMachine<'m> {
                 Effect::OpenQueue { token, .. }
                 | Effect::ShareGrant { token, .. }
                 | Effect::RevokeGrant { token, .. }
+                | Effect::Control { token, .. }
                 | Effect::CloseDevice { token: Some(token), .. } => Some(*token),
                 _ => None,
             };

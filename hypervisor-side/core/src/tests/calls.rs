@@ -15,7 +15,7 @@ const MISSING: u64 = 0x10;
 fn calls_before_negotiation_are_refused() {
     let memory = FakeMemory::new(8);
     let mut machine = FakeMachine::new(domain(), &memory);
-    for call in [Call::EVENT_ALLOC, Call::BUS_SETUP, Call::SCHED_YIELD, Call::CONSOLE_WRITE, Call::VCPU_START] {
+    for call in [Call::EVENT_ALLOC, Call::BUS_SETUP, Call::SCHED_YIELD, Call::TIME_WALL_CLOCK, Call::VCPU_START] {
         assert_eq!(machine.call(call, [0; 5]), CallError::NOT_NEGOTIATED.to_result(), "{call:?}");
     }
     assert_eq!(machine.take_effects(), []);
@@ -121,6 +121,16 @@ fn block_is_capped() {
     let block = machine.outcome(0, 0, Call::SCHED_BLOCK, [u64::MAX, 0, 0, 0, 0]);
     assert_eq!(block, Outcome::Block { timeout_ns: MAX_BLOCK_NS });
     assert_eq!(machine.outcome(0, 0, Call::SCHED_BLOCK, [5, 0, 0, 0, 0]), Outcome::Block { timeout_ns: 5 });
+}
+
+#[test]
+fn wall_clock_is_the_machines_to_tell() {
+    let memory = FakeMemory::new(8);
+    let mut machine = FakeMachine::new(domain(), &memory);
+    let mut guest = FakeGuest::new(&memory);
+    assert_eq!(guest.negotiate(&mut machine, &[Group::TIME]).0, 0);
+    assert_eq!(machine.outcome(0, 0, Call::TIME_WALL_CLOCK, [u64::MAX; 5]), Outcome::WallClock);
+    assert_eq!(machine.take_effects(), []);
 }
 
 #[test]

@@ -39,6 +39,6 @@ fn one_block_and_one_console_device_take_at_most_twelve_hypercalls() {
     assert_eq!(machine.calls, machine.domain.counters().total_hypercalls());
     assert!(machine.calls <= 12, "{} hypercalls", machine.calls);
     let report: Vec<String> = machine.domain.negotiated().iter().map(ToString::to_string).collect();
-    assert_eq!(report.len(), 8, "six groups and two devices: {report:#?}");
-    assert_eq!(report[6], "device 1 BLOCK.0 0.1 features 0x3 queues 2 open [64]");
+    assert_eq!(report.len(), 9, "seven groups and two devices: {report:#?}");
+    assert_eq!(report[7], "device 1 BLOCK.0 0.1 features 0x3 queues 2 open [64]");
 }

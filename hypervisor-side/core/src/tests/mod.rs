@@ -2,10 +2,12 @@
 
 mod bus;
 mod calls;
+mod control;
 mod exits;
 mod hostile;
 mod lifecycle;
 mod model;
+mod net;
 mod races;
 
 use crate::fake::{FakeGuest, FakeMachine, FakeMemory, offer, with_body};
@@ -18,7 +20,8 @@ use pvkit_abi::status::CallError;
 use pvkit_abi::version::{CURRENT, Group};
 use zerocopy::FromBytes;
 
-pub(crate) const ALL: [Group; 6] = [Group::EVENT, Group::BUS, Group::GRANT, Group::SCHED, Group::CONSOLE, Group::VCPU];
+pub(crate) const ALL: [Group; 7] =
+    [Group::EVENT, Group::BUS, Group::GRANT, Group::SCHED, Group::CONSOLE, Group::TIME, Group::VCPU];
 
 /// A domain with one block and one console device, devices 1 and 2.
 pub(crate) fn domain() -> Domain {

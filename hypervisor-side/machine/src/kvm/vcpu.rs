@@ -227,6 +227,7 @@ impl<'a> Vcpu<'a> {
                 std::thread::yield_now();
                 self.answer(0)
             }
+            Outcome::WallClock => self.answer(boot::wall_clock_ns() as i64),
             Outcome::UpcallReturn(frame) => self.upcall_return(&frame),
             Outcome::Shutdown { reason: ShutdownReason::REBOOT, .. } => Next::End(End::Reboot),
             Outcome::Shutdown { code, .. } => Next::End(End::PowerOff { code }),
