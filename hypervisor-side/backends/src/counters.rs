@@ -53,6 +53,10 @@ counters! {
     bytes_read,
     /// Bytes moved from the guest.
     bytes_written,
+    /// Network frames moved.
+    frames,
+    /// Network frames dropped by the queue: no buffer that they fit, or not to be made what the guest takes.
+    dropped,
     /// Times the thread slept.
     sleeps,
     /// Sleeps that ended by the deadline with a request visible: lost wake-ups, always 0 if both sides keep the rules.
@@ -87,6 +91,9 @@ impl std::fmt::Display for QueueSnapshot {
             self.suppressed(),
             self.sleeps
         )?;
+        if self.frames + self.dropped > 0 {
+            write!(f, ", {} frames, {} dropped", self.frames, self.dropped)?;
+        }
         if self.faults > 0 {
             write!(f, ", {} protocol faults by the guest", self.faults)?;
         }

@@ -3,7 +3,7 @@
 use crate::counters::{QueueCounters, add};
 use crate::grants::GrantTable;
 use pvkit_abi::status::{CompletionResult, Status};
-use pvkit_ring::{Backend, Notify, Park, Request};
+use pvkit_ring::{Notify, Park, Request, WideBackend};
 use pvkit_shared_memory::SharedPages;
 use std::sync::Arc;
 use vmm_sys_util::eventfd::EventFd;
@@ -14,10 +14,10 @@ pub type Interrupt = Arc<dyn Fn() + Send + Sync>;
 /// Takes a line about a guest's mistakes. Called for the 1st, 2nd, 4th, 8th, .. of each kind only.
 pub type QueueLog = Arc<dyn Fn(String) + Send + Sync>;
 
-/// What a queue is made of.
-pub struct QueueSetup {
+/// What a queue is made of. `C` words a completion: 1 but where the protocol says more.
+pub struct QueueSetup<const C: usize = 1> {
     /// The backend's half of the ring, fresh for this epoch.
-    pub ring: Backend<SharedPages>,
+    pub ring: WideBackend<SharedPages, C>,
     /// The device's grants.
     pub grants: Arc<GrantTable>,
     /// How to reach the guest.
@@ -67,8 +67,8 @@ pub trait QueueEngine: Send {
 }
 
 /// The parts of a setup that every engine uses in the same way.
-pub(crate) struct Port {
-    ring: Backend<SharedPages>,
+pub(crate) struct Port<const C: usize = 1> {
+    ring: WideBackend<SharedPages, C>,
     pub(crate) grants: Arc<GrantTable>,
     interrupt: Interrupt,
     pub(crate) counters: Arc<QueueCounters>,
@@ -76,8 +76,8 @@ pub(crate) struct Port {
     closed: bool,
 }
 
-impl Port {
-    pub(crate) fn new(setup: QueueSetup) -> Self {
+impl<const C: usize> Port<C> {
+    pub(crate) fn new(setup: QueueSetup<C>) -> Self {
         let QueueSetup { ring, grants, interrupt, counters, log } = setup;
         Self { ring, grants, interrupt, counters, log, closed: false }
     }
@@ -119,6 +119,17 @@ impl Port {
         }
         if notify.is_needed() {
             self.raise();
+        }
+    }
+
+    /// Completes a request with all words of the completion but the first; seen by the guest at the next flush, with
+    /// all else that is held by then.
+    pub(crate) fn hold(&mut self, id: u16, result: CompletionResult, words: [u64; C]) {
+        // As in `complete`: nothing to refuse.
+        let Ok(()) = self.ring.hold(id, result, words) else { return };
+        add(&self.counters.completions, 1);
+        if result.status() != Status::OK {
+            self.count_error(result);
         }
     }
 

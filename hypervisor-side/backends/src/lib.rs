@@ -20,13 +20,13 @@ pub mod block;
 pub mod console;
 mod counters;
 pub mod disk;
-pub mod net;
 mod engine;
 #[cfg(test)]
 mod fake_disk;
 #[cfg(test)]
 mod fake_guest;
 mod grants;
+pub mod net;
 mod sys;
 mod thread;
 

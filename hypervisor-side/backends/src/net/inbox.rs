@@ -62,6 +62,11 @@ impl Inbox {
         self.frames().push_front(frame);
     }
 
+    /// Forgets what waits.
+    pub fn clear(&self) {
+        self.frames().clear();
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,0 +1,4 @@
+mod control;
+mod port;
+mod receive;
+mod transmit;
