@@ -62,6 +62,8 @@ typedef int64_t pvkit_i64;
 #define PVKIT_GROUP_SCHED 0x4U
 /* Early console output, before any device is open. */
 #define PVKIT_GROUP_CONSOLE 0x5U
+/* Wall clock. */
+#define PVKIT_GROUP_TIME 0x6U
 /* Virtual CPU bring-up. */
 #define PVKIT_GROUP_VCPU 0x8U
 
@@ -240,7 +242,7 @@ struct pvkit_negotiate_reply {
 /* Words of a request slot. */
 #define PVKIT_RING_REQUEST_WORDS 4U
 
-/* Bytes of a completion slot (block, console, bus). */
+/* Bytes of a completion slot; those of network receive are wide (`net::RECEIVE_COMPLETION_BYTES`). */
 #define PVKIT_RING_COMPLETION_BYTES 8U
 
 /* Smallest queue. */
@@ -477,6 +479,8 @@ struct pvkit_upcall_frame {
 #define PVKIT_CALL_SCHED_EXCEPTION 0x404U
 /* `(GPA of text, length)` -> bytes taken, at most `MAX_CONSOLE_WRITE`. */
 #define PVKIT_CALL_CONSOLE_WRITE 0x500U
+/* `()` -> wall clock, nanoseconds since 1970-01-01T00:00:00Z. */
+#define PVKIT_CALL_TIME_WALL_CLOCK 0x600U
 /* `(GPA of VcpuStart)` -> 0. Starts a vCPU that was never started. */
 #define PVKIT_CALL_VCPU_START 0x800U
 
@@ -538,6 +542,9 @@ struct pvkit_vcpu_start {
 /* Bytes of class-specific configuration. */
 #define PVKIT_BUS_CONFIG_BYTES 64U
 
+/* Bytes of a control message's data. */
+#define PVKIT_BUS_CONTROL_BYTES 104U
+
 /*
  * Kind (u8)
  * Kind of a message; also the `op` of its request slot.
@@ -566,6 +573,8 @@ struct pvkit_vcpu_start {
 #define PVKIT_KIND_GRANT_QUERY 0x46U
 /* Guest: send every offer again. No body. */
 #define PVKIT_KIND_RESCAN 0x47U
+/* Guest: set something of an accepted device. Body `Control`. */
+#define PVKIT_KIND_CONTROL 0x48U
 
 /*
  * Class (u16)
@@ -575,6 +584,12 @@ struct pvkit_vcpu_start {
 #define PVKIT_CLASS_BLOCK 0x1U
 /* `console`. */
 #define PVKIT_CLASS_CONSOLE 0x2U
+/* `net`. */
+#define PVKIT_CLASS_NET 0x3U
+/* `services`. */
+#define PVKIT_CLASS_SERVICES 0x4U
+/* `entropy`. */
+#define PVKIT_CLASS_ENTROPY 0x5U
 
 /*
  * DeviceState (u16)
@@ -697,7 +712,7 @@ struct pvkit_accept {
 struct pvkit_open_queue {
 	/* Which queue, from 0. */
 	pvkit_u16 queue;
-	/* Bytes of a completion: 8 for block and console. */
+	/* Bytes of a completion: 8, or 32 for network receive. */
 	pvkit_u16 completion_bytes;
 	/* Slots, a power of two, `ring::MIN_DEPTH`..=`max_depth`. */
 	pvkit_u32 depth;
@@ -741,6 +756,18 @@ struct pvkit_state_changed {
 	pvkit_u16 state;
 	/* Zero. */
 	pvkit_u16 reserved[3];
+};
+
+/* Body of `CONTROL`. */
+struct pvkit_control {
+	/* By the device's class, for example `net::NetControl`. */
+	pvkit_u16 operation;
+	/* Bytes of `data` that are meant. */
+	pvkit_u16 size;
+	/* Zero. */
+	pvkit_u32 reserved;
+	/* By `operation`; zero behind `size`. */
+	pvkit_u8 data[104];
 };
 
 /*
@@ -1042,6 +1069,300 @@ struct pvkit_console_config {
 };
 
 /*
+ * ---- net ----
+ *
+ * Network protocol: Ethernet frames over pairs of queues, with offload metadata in the slot.
+ *
+ * Pair `i` of a device is queue `2 * i` (receive) and queue `2 * i + 1` (transmit). Slots are laid out as in
+ * `block`: word 2 = grant | length << 32, word 3 = offset; with INDIRECT the segment names a list of `aux`
+ * segments. Word 1 is a `FrameMeta`.
+ *
+ * *Transmit.* One request is one frame, without its frame check sequence. Completions are 8 bytes; the detail is 0.
+ * *Receive.* A request posts one buffer, word 1 zero. Completions are 32 bytes: word 0 as everywhere, detail = bytes in
+ * this buffer; word 1 a `FrameMeta`; word 2 a `FrameHash`; word 3 zero. With `NetFeatures::MERGEABLE` a frame may
+ * fill several buffers: all but the last completion carry `FrameFlags::MORE`, and they are published as one batch.
+ * Metadata and hash stand in each of them; those of the first are meant.
+ *
+ * Frames in flight may be lost when the backend goes; they are never repeated.
+ */
+
+/* Bytes of a receive completion. */
+#define PVKIT_NET_RECEIVE_COMPLETION_BYTES 32U
+
+/* Bytes of an Ethernet header without tags. */
+#define PVKIT_NET_ETHERNET_HEADER 14U
+
+/* Smallest MTU, the least that IPv4 allows a link (RFC 791). */
+#define PVKIT_NET_MIN_MTU 68U
+
+/* Largest MTU. */
+#define PVKIT_NET_MAX_MTU 0x2328U
+
+/*
+ * Smallest `FrameMeta::segment_size`: what fits behind an IPv4 and a TCP header at the smallest MTU. Bounds the pieces
+ * of a frame.
+ */
+#define PVKIT_NET_MIN_SEGMENT 28U
+
+/* Largest frame, oversized ones included: 64 KiB of IP packet behind an Ethernet header with a tag. */
+#define PVKIT_NET_MAX_FRAME 0x10012U
+
+/* Most multicast addresses in the filter; more and the guest asks for all. */
+#define PVKIT_NET_MAX_MULTICAST 16U
+
+/* Bytes of a receive-side scaling key. */
+#define PVKIT_NET_RSS_KEY_BYTES 40U
+
+/* Entries of the receive-side scaling table. */
+#define PVKIT_NET_RSS_TABLE 32U
+
+/*
+ * NetOp (u8)
+ * Operation.
+ */
+/* Memory to wire; the grant needs `READ`. */
+#define PVKIT_NET_OP_TRANSMIT 0x1U
+/* Posts a buffer for a received frame; the grant needs `WRITE`. */
+#define PVKIT_NET_OP_RECEIVE 0x2U
+
+/*
+ * Segmentation (u8)
+ * How an oversized frame is to be cut. Always together with `FrameFlags::NEEDS_CHECKSUM`.
+ */
+/* It is not oversized. */
+#define PVKIT_SEGMENTATION_NONE 0x0U
+/* TCP over IPv4. */
+#define PVKIT_SEGMENTATION_TCP4 0x1U
+/* TCP over IPv6. */
+#define PVKIT_SEGMENTATION_TCP6 0x2U
+/* UDP, over IPv4 or IPv6, into datagrams of their own, not into IP fragments. */
+#define PVKIT_SEGMENTATION_UDP 0x3U
+
+/*
+ * HashKind (u8)
+ * What a frame's hash covers.
+ */
+/* Not hashed. */
+#define PVKIT_HASH_KIND_NONE 0x0U
+/* IPv4 addresses. */
+#define PVKIT_HASH_KIND_IPV4 0x1U
+/* IPv4 addresses and TCP ports. */
+#define PVKIT_HASH_KIND_TCP4 0x2U
+/* IPv4 addresses and UDP ports. */
+#define PVKIT_HASH_KIND_UDP4 0x3U
+/* IPv6 addresses. */
+#define PVKIT_HASH_KIND_IPV6 0x4U
+/* IPv6 addresses and TCP ports. */
+#define PVKIT_HASH_KIND_TCP6 0x5U
+/* IPv6 addresses and UDP ports. */
+#define PVKIT_HASH_KIND_UDP6 0x6U
+
+/*
+ * NetControl (u16)
+ * What a `bus::Control` message to a network device asks for, in `Control::operation`.
+ */
+/* Data: `u32` of `ReceiveMode`. */
+#define PVKIT_NET_CONTROL_SET_MODE 0x1U
+/* Data: `MulticastFilter`. */
+#define PVKIT_NET_CONTROL_SET_MULTICAST 0x2U
+/* Data: `Rss`. */
+#define PVKIT_NET_CONTROL_SET_RSS 0x3U
+/* No data: the guest has announced itself. */
+#define PVKIT_NET_CONTROL_ANNOUNCED 0x4U
+
+/*
+ * NetFeatures (u64)
+ * Features of the protocol.
+ */
+/* The host finishes checksums that the guest leaves partial (`FrameFlags::NEEDS_CHECKSUM` on transmit). */
+#define PVKIT_NET_FEATURES_TX_CHECKSUM 0x1ULL
+/* The guest takes frames whose checksum is partial or already verified. */
+#define PVKIT_NET_FEATURES_RX_CHECKSUM 0x2ULL
+/* The host segments TCP over IPv4. Needs TX_CHECKSUM. */
+#define PVKIT_NET_FEATURES_TX_TSO4 0x4ULL
+/* The host segments TCP over IPv6. Needs TX_CHECKSUM. */
+#define PVKIT_NET_FEATURES_TX_TSO6 0x8ULL
+/* The host segments UDP. Needs TX_CHECKSUM. */
+#define PVKIT_NET_FEATURES_TX_USO 0x10ULL
+/* The guest takes unsegmented TCP over IPv4. Needs RX_CHECKSUM and MERGEABLE. */
+#define PVKIT_NET_FEATURES_RX_TSO4 0x20ULL
+/* The guest takes unsegmented TCP over IPv6. Needs RX_CHECKSUM and MERGEABLE. */
+#define PVKIT_NET_FEATURES_RX_TSO6 0x40ULL
+/* The guest takes unsegmented UDP. Needs RX_CHECKSUM and MERGEABLE. */
+#define PVKIT_NET_FEATURES_RX_USO 0x80ULL
+/* A received frame may fill several buffers. */
+#define PVKIT_NET_FEATURES_MERGEABLE 0x100ULL
+/* Indirect segment lists on transmit. */
+#define PVKIT_NET_FEATURES_INDIRECT 0x200ULL
+/* Receive modes and multicast filter by `NetControl`. */
+#define PVKIT_NET_FEATURES_FILTER 0x400ULL
+/* Receive-side scaling by `NetControl::SET_RSS`; completions carry hashes. */
+#define PVKIT_NET_FEATURES_RSS 0x800ULL
+/* The host asks the guest to announce itself after a move, by `LinkFlags::ANNOUNCE`. */
+#define PVKIT_NET_FEATURES_ANNOUNCE 0x1000ULL
+
+/*
+ * FrameFlags (u8)
+ * Flags of a frame.
+ */
+/*
+ * The checksum from `checksum_start` to the end is to be stored at `checksum_start + checksum_offset`; the field
+ * holds the sum of the pseudo header, with the length that the frame has before it is cut. Both fields are
+ * zero without this flag.
+ */
+#define PVKIT_FRAME_FLAGS_NEEDS_CHECKSUM 0x1U
+/*
+ * Receive: the outermost transport checksum was verified. Never with `NEEDS_CHECKSUM`, which says that the
+ * data never left this host and need no verification.
+ */
+#define PVKIT_FRAME_FLAGS_CHECKSUM_VALID 0x2U
+/* Receive: the frame goes on in the next completion. */
+#define PVKIT_FRAME_FLAGS_MORE 0x4U
+
+/*
+ * LinkFlags (u32)
+ * State of the link, in `NetConfig::flags`.
+ */
+/* Frames can pass. */
+#define PVKIT_LINK_FLAGS_UP 0x1U
+/* The guest should announce its addresses and then send `NetControl::ANNOUNCED`. */
+#define PVKIT_LINK_FLAGS_ANNOUNCE 0x2U
+
+/*
+ * ReceiveMode (u32)
+ * Which frames reach the guest besides its own and broadcasts.
+ */
+/* All of them. */
+#define PVKIT_RECEIVE_MODE_PROMISCUOUS 0x1U
+/* All multicasts. */
+#define PVKIT_RECEIVE_MODE_ALL_MULTICAST 0x2U
+
+/* The device's properties, in `Offer::config` and `ConfigChanged::config`. Written by the host. */
+struct pvkit_net_config {
+	/* Address of the guest's port. */
+	pvkit_u8 mac[6];
+	/* Largest IP packet in bytes, `MIN_MTU`..=`MAX_MTU`. Fixed for the device's life. */
+	pvkit_u16 mtu;
+	/* `LinkFlags`. */
+	pvkit_u32 flags;
+	/* Speed in Mbit/s, 0 if unknown. */
+	pvkit_u32 speed;
+};
+
+/* Multicast addresses that the guest listens to. */
+struct pvkit_multicast_filter {
+	/* Entries that are meant, at most `MAX_MULTICAST`. */
+	pvkit_u32 count;
+	/* The addresses, each with the group bit. */
+	pvkit_u8 addresses[16][6];
+};
+
+/*
+ * Receive-side scaling: pair = table\[hash mod `RSS_TABLE`\]. Frames that are not hashed go to the first pair that is
+ * open.
+ */
+struct pvkit_rss {
+	/* Bit `1 << kind` for each `HashKind` but `NONE` that is to be used; 0 turns scaling off. */
+	pvkit_u32 kinds;
+	/* Toeplitz key. */
+	pvkit_u8 key[40];
+	/* Pair for each remainder, below the number of pairs accepted. */
+	pvkit_u8 table[32];
+};
+
+/*
+ * ---- services ----
+ *
+ * Services protocol: what the host asks of a guest's kernel as a whole, and what the guest tells it.
+ *
+ * One queue. A `ServiceOp::LISTEN` (slots as in `block`, word 1 zero) posts a buffer for one `ServiceEvent`
+ * and stays in flight until the host has something to say (detail = bytes written); a `ServiceOp::REPORT` tells the
+ * host something: `aux` is a `ServiceReport`, word 1 the sequence number of the event that it answers, 0 if none;
+ * words 2 and 3 are zero.
+ */
+
+/*
+ * ServiceOp (u8)
+ * Operation.
+ */
+/* Posts a buffer for an event; the grant needs `WRITE`. */
+#define PVKIT_SERVICE_OP_LISTEN 0x1U
+/* Tells the host something. */
+#define PVKIT_SERVICE_OP_REPORT 0x2U
+
+/*
+ * ServiceKind (u32)
+ * What the host asks for or tells.
+ */
+/* Power off in good order. Answer ACCEPTED, then `SCHED_SHUTDOWN`; or REFUSED. */
+#define PVKIT_SERVICE_KIND_SHUTDOWN 0x1U
+/* Restart in good order. Likewise. */
+#define PVKIT_SERVICE_KIND_REBOOT 0x2U
+/* Make file systems consistent and hold writes back, then answer DONE. Ends by itself at the deadline. */
+#define PVKIT_SERVICE_KIND_FREEZE 0x3U
+/* Writes may go on. Answer DONE. */
+#define PVKIT_SERVICE_KIND_THAW 0x4U
+/* The wall clock is `wall_clock_ns`; the guest was stopped for a while. Answer DONE. */
+#define PVKIT_SERVICE_KIND_TIME_SYNC 0x5U
+/* The guest is a copy, or was restored: `generation` is new. Answer DONE after reseeding. */
+#define PVKIT_SERVICE_KIND_GENERATION 0x6U
+/* Are you alive? Answer DONE. */
+#define PVKIT_SERVICE_KIND_HEARTBEAT 0x7U
+
+/*
+ * ServiceReport (u16)
+ * What the guest reports.
+ */
+/* It will do what was asked. */
+#define PVKIT_SERVICE_REPORT_ACCEPTED 0x1U
+/* It did what was asked. */
+#define PVKIT_SERVICE_REPORT_DONE 0x2U
+/* It will not. */
+#define PVKIT_SERVICE_REPORT_REFUSED 0x3U
+/* It is up: its services run. */
+#define PVKIT_SERVICE_REPORT_READY 0x4U
+
+/* One event. Written by the host into a posted buffer. */
+struct pvkit_service_event {
+	/* Size of this struct in bytes as the host knows it. */
+	pvkit_u32 size;
+	/* What it is. */
+	pvkit_u32 kind;
+	/* Number to answer with, never 0, growing. */
+	pvkit_u64 sequence;
+	/* Wall clock when the event was written, nanoseconds since 1970-01-01T00:00:00Z. */
+	pvkit_u64 wall_clock_ns;
+	/* How long the answer may take, in nanoseconds; 0 = no answer is waited for. */
+	pvkit_u64 patience_ns;
+	/* Generation of the machine: changes when the guest is copied or restored. */
+	pvkit_u8 generation[16];
+};
+
+/* Properties of the channel, in `Offer::config` and `ConfigChanged::config`. Written by the host. */
+struct pvkit_services_config {
+	/* Generation of the machine now. */
+	pvkit_u8 generation[16];
+};
+
+/*
+ * ---- entropy ----
+ *
+ * Entropy protocol: random bytes of the host's generator.
+ *
+ * One queue; slots are laid out as in `block`, word 1 is zero.
+ */
+
+/* Longest single request, in bytes. */
+#define PVKIT_ENTROPY_MAX_REQUEST 4096U
+
+/*
+ * EntropyOp (u8)
+ * Operation.
+ */
+/* Fills the segment; the grant needs `WRITE`; detail = bytes written, which may be fewer than asked for. */
+#define PVKIT_ENTROPY_OP_READ 0x1U
+
+/*
  * Packing of words. `tag` changes with every lap of a ring; see abi/README.md, "Rings".
  */
 
@@ -1091,6 +1412,29 @@ static inline pvkit_u32 pvkit_grant_ref(pvkit_u16 index, pvkit_u16 generation)
 
 static inline pvkit_u16 pvkit_grant_ref_index(pvkit_u32 grant) { return (pvkit_u16)grant; }
 static inline pvkit_u16 pvkit_grant_ref_generation(pvkit_u32 grant) { return (pvkit_u16)(grant >> 16); }
+
+/* Offload metadata of a frame: checksum_start | checksum_offset << 16 | segment_size << 32 | segmentation << 48 | flags << 56. */
+static inline pvkit_u64 pvkit_frame_meta(pvkit_u8 flags, pvkit_u16 checksum_start, pvkit_u16 checksum_offset,
+					 pvkit_u8 segmentation, pvkit_u16 segment_size)
+{
+	return (pvkit_u64)checksum_start | (pvkit_u64)checksum_offset << 16 | (pvkit_u64)segment_size << 32 |
+	       (pvkit_u64)segmentation << 48 | (pvkit_u64)flags << 56;
+}
+
+static inline pvkit_u16 pvkit_frame_meta_checksum_start(pvkit_u64 meta) { return (pvkit_u16)meta; }
+static inline pvkit_u16 pvkit_frame_meta_checksum_offset(pvkit_u64 meta) { return (pvkit_u16)(meta >> 16); }
+static inline pvkit_u16 pvkit_frame_meta_segment_size(pvkit_u64 meta) { return (pvkit_u16)(meta >> 32); }
+static inline pvkit_u8 pvkit_frame_meta_segmentation(pvkit_u64 meta) { return (pvkit_u8)(meta >> 48); }
+static inline pvkit_u8 pvkit_frame_meta_flags(pvkit_u64 meta) { return (pvkit_u8)(meta >> 56); }
+
+/* A received frame's hash: hash | kind << 32. */
+static inline pvkit_u64 pvkit_frame_hash(pvkit_u32 hash, pvkit_u8 kind)
+{
+	return (pvkit_u64)hash | (pvkit_u64)kind << 32;
+}
+
+static inline pvkit_u32 pvkit_frame_hash_hash(pvkit_u64 word) { return (pvkit_u32)word; }
+static inline pvkit_u8 pvkit_frame_hash_kind(pvkit_u64 word) { return (pvkit_u8)(word >> 32); }
 
 /* Pages that a ring's area of `depth` slots of `slot_bytes` needs. */
 static inline pvkit_u32 pvkit_area_pages(pvkit_u32 depth, pvkit_u32 slot_bytes)

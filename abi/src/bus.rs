@@ -290,7 +290,7 @@ pub struct Control {
     pub size: u16,
     /// Zero.
     pub reserved: u32,
-    /// By `operation`.
+    /// By `operation`; zero behind `size`.
     pub data: [u8; CONTROL_BYTES],
 }
 wire_layout!(Control, 112, size @ 2, reserved @ 4, data @ 8);

@@ -8,6 +8,7 @@
 //! *Receive.* A request posts one buffer, word 1 zero. Completions are 32 bytes: word 0 as everywhere, detail = bytes in
 //! this buffer; word 1 a [`FrameMeta`]; word 2 a [`FrameHash`]; word 3 zero. With [`NetFeatures::MERGEABLE`] a frame may
 //! fill several buffers: all but the last completion carry [`FrameFlags::MORE`], and they are published as one batch.
+//! Metadata and hash stand in each of them; those of the first are meant.
 //!
 //! Frames in flight may be lost when the backend goes; they are never repeated.
 
@@ -76,9 +77,11 @@ bitflags::bitflags! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct FrameFlags: u8 {
         /// The checksum from `checksum_start` to the end is to be stored at `checksum_start + checksum_offset`; the field
-        /// holds the sum of the pseudo header.
+        /// holds the sum of the pseudo header, with the length that the frame has before it is cut. Both fields are
+        /// zero without this flag.
         const NEEDS_CHECKSUM = 1;
-        /// Receive: the transport checksum was verified, or never left this host.
+        /// Receive: the outermost transport checksum was verified. Never with `NEEDS_CHECKSUM`, which says that the
+        /// data never left this host and need no verification.
         const CHECKSUM_VALID = 2;
         /// Receive: the frame goes on in the next completion.
         const MORE = 4;
@@ -86,7 +89,7 @@ bitflags::bitflags! {
 }
 
 open_enum! {
-    /// How an oversized frame is to be cut.
+    /// How an oversized frame is to be cut. Always together with [`FrameFlags::NEEDS_CHECKSUM`].
     pub struct Segmentation(u8) {
         /// It is not oversized.
         NONE = 0,
@@ -94,7 +97,7 @@ open_enum! {
         TCP4 = 1,
         /// TCP over IPv6.
         TCP6 = 2,
-        /// UDP, over IPv4 or IPv6.
+        /// UDP, over IPv4 or IPv6, into datagrams of their own, not into IP fragments.
         UDP = 3,
     }
 }
@@ -207,6 +210,9 @@ pub const ETHERNET_HEADER: usize = 14;
 pub const MIN_MTU: u16 = 68;
 /// Largest MTU.
 pub const MAX_MTU: u16 = 9000;
+/// Smallest [`FrameMeta::segment_size`]: what fits behind an IPv4 and a TCP header at the smallest MTU. Bounds the pieces
+/// of a frame.
+pub const MIN_SEGMENT: u16 = MIN_MTU - 40;
 /// Largest frame, oversized ones included: 64 KiB of IP packet behind an Ethernet header with a tag.
 pub const MAX_FRAME: usize = 65536 + 18;
 /// Most multicast addresses in the filter; more and the guest asks for all.
@@ -271,22 +277,23 @@ bitflags::bitflags! {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct MulticastFilter {
-    /// Entries that are meant.
+    /// Entries that are meant, at most [`MAX_MULTICAST`].
     pub count: u32,
-    /// The addresses.
+    /// The addresses, each with the group bit.
     pub addresses: [[u8; 6]; MAX_MULTICAST],
 }
 wire_layout!(MulticastFilter, 100, addresses @ 4);
 
-/// Receive-side scaling: pair = table\[hash mod [`RSS_TABLE`]\].
+/// Receive-side scaling: pair = table\[hash mod [`RSS_TABLE`]\]. Frames that are not hashed go to the first pair that is
+/// open.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Rss {
-    /// Bit `1 << kind` for each [`HashKind`] to be used; 0 turns scaling off.
+    /// Bit `1 << kind` for each [`HashKind`] but `NONE` that is to be used; 0 turns scaling off.
     pub kinds: u32,
     /// Toeplitz key.
     pub key: [u8; RSS_KEY_BYTES],
-    /// Pair for each remainder.
+    /// Pair for each remainder, below the number of pairs accepted.
     pub table: [u8; RSS_TABLE],
 }
 wire_layout!(Rss, 76, key @ 4, table @ 44);

@@ -17,7 +17,7 @@ pub const EPOCH_WORD: usize = 8;
 pub const REQUEST_BYTES: usize = 32;
 /// Words of a request slot.
 pub const REQUEST_WORDS: usize = REQUEST_BYTES / 8;
-/// Bytes of a completion slot (block, console, bus).
+/// Bytes of a completion slot; those of network receive are wide ([`crate::net::RECEIVE_COMPLETION_BYTES`]).
 pub const COMPLETION_BYTES: usize = 8;
 
 /// Smallest queue.

@@ -1,8 +1,9 @@
 //! Services protocol: what the host asks of a guest's kernel as a whole, and what the guest tells it.
 //!
-//! One queue. A [`ServiceOp::LISTEN`] posts a buffer for one [`ServiceEvent`] and stays in flight until the host has
-//! something to say (detail = bytes written); a [`ServiceOp::REPORT`] tells the host something: `aux` is a
-//! [`ServiceReport`], word 1 the sequence number of the event that it answers, 0 if none; words 2 and 3 are zero.
+//! One queue. A [`ServiceOp::LISTEN`] (slots as in [`crate::block`], word 1 zero) posts a buffer for one [`ServiceEvent`]
+//! and stays in flight until the host has something to say (detail = bytes written); a [`ServiceOp::REPORT`] tells the
+//! host something: `aux` is a [`ServiceReport`], word 1 the sequence number of the event that it answers, 0 if none;
+//! words 2 and 3 are zero.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -58,7 +59,7 @@ pub struct ServiceEvent {
     pub size: u32,
     /// What it is.
     pub kind: ServiceKind,
-    /// Number to answer with, never 0.
+    /// Number to answer with, never 0, growing.
     pub sequence: u64,
     /// Wall clock when the event was written, nanoseconds since 1970-01-01T00:00:00Z.
     pub wall_clock_ns: u64,

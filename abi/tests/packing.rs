@@ -2,6 +2,7 @@
 
 use pvkit_abi::grant::GrantRef;
 use pvkit_abi::hypercall::Call;
+use pvkit_abi::net::{FrameFlags, FrameHash, FrameMeta, HashKind, MIN_SEGMENT, NetFeatures, Segmentation};
 use pvkit_abi::ring::{
     CompletionWord, FIRST_TAG, MAX_DEPTH, MIN_DEPTH, REQUEST_BYTES, RequestFlags, RequestWord, area_pages, next_tag,
 };
@@ -77,6 +78,70 @@ fn grant_ref_gives_back_index_and_generation() {
             assert_eq!((grant.index(), grant.generation()), (index, generation));
         }
     }
+}
+
+#[test]
+fn frame_meta_gives_back_every_part() {
+    let flags = [FrameFlags::empty(), FrameFlags::NEEDS_CHECKSUM, FrameFlags::MORE, FrameFlags::all()];
+    for flags in flags {
+        for segmentation in [Segmentation::NONE, Segmentation::UDP, Segmentation(0x5a), Segmentation(0xff)] {
+            for start in SIXTEEN {
+                for offset in SIXTEEN {
+                    for size in SIXTEEN {
+                        let meta = FrameMeta::new(flags, start, offset, segmentation, size);
+                        assert_eq!((meta.flags(), meta.checksum_start()), (flags.bits(), start));
+                        assert_eq!((meta.checksum_offset(), meta.segment_size()), (offset, size));
+                        assert_eq!(meta.segmentation(), segmentation);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn frame_meta_keeps_flags_that_this_version_does_not_know() {
+    let meta = FrameMeta(0xf1 << 56);
+    assert_eq!((meta.flags(), FrameFlags::from_bits(meta.flags())), (0xf1, None));
+}
+
+#[test]
+fn frame_with_nothing_left_to_do_has_metadata_zero() {
+    assert_eq!(FrameMeta::default(), FrameMeta::new(FrameFlags::empty(), 0, 0, Segmentation::NONE, 0));
+    assert_eq!(FrameHash::default(), FrameHash::new(0, HashKind::NONE));
+}
+
+#[test]
+fn frame_hash_gives_back_hash_and_kind() {
+    for hash in [0, 1, 0x8000_0000, 0x5aa5_a55a, u32::MAX] {
+        for kind in [HashKind::NONE, HashKind::UDP6, HashKind(0xff)] {
+            let word = FrameHash::new(hash, kind);
+            assert_eq!((word.hash(), word.kind(), word.0 >> 40), (hash, kind, 0));
+        }
+    }
+}
+
+#[test]
+fn features_miss_exactly_what_they_need_and_lack() {
+    let both = NetFeatures::RX_CHECKSUM | NetFeatures::MERGEABLE;
+    for (feature, needs) in [
+        (NetFeatures::TX_TSO4, NetFeatures::TX_CHECKSUM),
+        (NetFeatures::TX_TSO6, NetFeatures::TX_CHECKSUM),
+        (NetFeatures::TX_USO, NetFeatures::TX_CHECKSUM),
+        (NetFeatures::RX_TSO4, both),
+        (NetFeatures::RX_TSO6, both),
+        (NetFeatures::RX_USO, both),
+    ] {
+        assert_eq!(feature.missing(), needs, "{feature:?}");
+        assert_eq!((feature | needs).missing(), NetFeatures::empty(), "{feature:?}");
+        assert_eq!((NetFeatures::all() - needs).missing(), needs, "{feature:?}");
+    }
+    assert_eq!((both | NetFeatures::TX_CHECKSUM | NetFeatures::RSS).missing(), NetFeatures::empty());
+}
+
+#[test]
+fn smallest_segment_fits_the_smallest_mtu() {
+    assert_eq!(MIN_SEGMENT, 28);
 }
 
 #[test]

@@ -5,7 +5,9 @@
 use crate::facts::{Facts, Field, Item, Struct, Value};
 use crate::sample::{Wire, kind_of, size_of_field};
 use bitflags::Flags as _;
-use pvkit_abi::{block, bus, console, discovery, entry, event, grant, hypercall, ring, status, version};
+use pvkit_abi::{
+    block, bus, console, discovery, entropy, entry, event, grant, hypercall, net, ring, services, status, version,
+};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Turns bytes into a struct and back; `None` if they are not exactly one struct, or not its sample.
@@ -130,10 +132,15 @@ numbers! { register_numbers:
     }
     bus {
         DEPTH: u32, REQUEST_AREA: usize, COMPLETION_AREA: usize, MESSAGE_BYTES: usize, REPLY_BYTES: usize,
-        REPLIES_OFFSET: usize, BODY_BYTES: usize, CONFIG_BYTES: usize,
+        REPLIES_OFFSET: usize, BODY_BYTES: usize, CONFIG_BYTES: usize, CONTROL_BYTES: usize,
     }
     block { MIN_BLOCK: u32, MAX_BLOCK: u32, SERIAL_BYTES: usize }
     console { MAX_TRANSFER: u32 }
+    net {
+        RECEIVE_COMPLETION_BYTES: usize, ETHERNET_HEADER: usize, MIN_MTU: u16, MAX_MTU: u16, MIN_SEGMENT: u16,
+        MAX_FRAME: usize, MAX_MULTICAST: usize, RSS_KEY_BYTES: usize, RSS_TABLE: usize,
+    }
+    entropy { MAX_REQUEST: u32 }
     discovery {
         BOOT_MAGIC: u64, MAX_REGIONS: usize, CPUID_FIRST: u32, CPUID_STEP: u32, CPUID_LAST: u32, HYPERCALL_PORT: u16,
         DOORBELL_PORT_BASE: u16, MAX_DOORBELLS: u16, NOTE_TYPE: u32, MAX_NOTE_ENTRIES: usize,
@@ -148,10 +155,14 @@ flag_sets! { register_flags:
     block::BlockFlags(u32)
     discovery::BootFlags(u32)
     discovery::NoteFlags(u32)
+    net::NetFeatures(u64)
+    net::FrameFlags(u8)
+    net::LinkFlags(u32)
+    net::ReceiveMode(u32)
 }
 
 open_enums! { register_enums:
-    version::Group(u16) { EVENT, BUS, GRANT, SCHED, CONSOLE, VCPU }
+    version::Group(u16) { EVENT, BUS, GRANT, SCHED, CONSOLE, TIME, VCPU }
     version::RefusalReason(u16) { NONE, UNKNOWN_GROUP, VERSION, UNKNOWN_FEATURE, REQUIRED_FEATURE, DUPLICATE }
     status::CallError(u32) {
         UNKNOWN, INVALID, FAULT, NOT_NEGOTIATED, SEALED, LIMIT, NOT_FOUND, BUSY, DENIED, UNSUPPORTED, STALE, REFUSED,
@@ -163,20 +174,28 @@ open_enums! { register_enums:
     hypercall::Call(u32) {
         NEGOTIATE, EVENT_ALLOC, EVENT_BIND, EVENT_CLOSE, EVENT_MASK, EVENT_SIGNAL, EVENT_STATUS, EVENT_SET_UPCALL,
         EVENT_UPCALL_RETURN, BUS_SETUP, BUS_KICK, SCHED_YIELD, SCHED_BLOCK, SCHED_SHUTDOWN, SCHED_CRASH, SCHED_EXCEPTION,
-        CONSOLE_WRITE, VCPU_START,
+        CONSOLE_WRITE, TIME_WALL_CLOCK, VCPU_START,
     }
     hypercall::ShutdownReason(u32) { POWER_OFF, REBOOT }
     bus::Kind(u8) {
         OFFER, RESCIND, CONFIG_CHANGED, STATE_CHANGED, OVERFLOW, ACCEPT, OPEN_QUEUE, CLOSE, GRANT_SHARE, GRANT_REVOKE,
-        GRANT_QUERY, RESCAN,
+        GRANT_QUERY, RESCAN, CONTROL,
     }
-    bus::Class(u16) { BLOCK, CONSOLE }
+    bus::Class(u16) { BLOCK, CONSOLE, NET, SERVICES, ENTROPY }
     bus::DeviceState(u16) { ABSENT, OFFERED, ACCEPTED, CONNECTED, DISCONNECTED, CLOSING }
     bus::DoorbellKind(u32) { NONE, PORT, MEMORY, TOKEN }
     discovery::Transport(u32) { PORT_REGISTERS, ARGUMENT_PAGE, HVC, DIRECT }
     discovery::RegionKind(u32) { RAM, IMAGE, BOOT }
     block::BlockOp(u8) { READ, WRITE, FLUSH, DISCARD, WRITE_ZEROES, GET_ID }
     console::ConsoleOp(u8) { WRITE, READ }
+    net::NetOp(u8) { TRANSMIT, RECEIVE }
+    net::Segmentation(u8) { NONE, TCP4, TCP6, UDP }
+    net::HashKind(u8) { NONE, IPV4, TCP4, UDP4, IPV6, TCP6, UDP6 }
+    net::NetControl(u16) { SET_MODE, SET_MULTICAST, SET_RSS, ANNOUNCED }
+    services::ServiceOp(u8) { LISTEN, REPORT }
+    services::ServiceKind(u32) { SHUTDOWN, REBOOT, FREEZE, THAW, TIME_SYNC, GENERATION, HEARTBEAT }
+    services::ServiceReport(u16) { ACCEPTED, DONE, REFUSED, READY }
+    entropy::EntropyOp(u8) { READ }
 }
 
 wire_structs! { register_structs:
@@ -202,6 +221,7 @@ wire_structs! { register_structs:
     bus::NameGrant { grant, reserved }
     bus::ConfigChanged { config }
     bus::StateChanged { state, reserved }
+    bus::Control { operation, size, reserved, data }
     discovery::Region { base, length, kind, reserved }
     discovery::BootInfo {
         magic, size, flags, transport, port, vcpu_count, group_count, region_count, cmdline_length, cmdline, vcpu_areas,
@@ -214,11 +234,30 @@ wire_structs! { register_structs:
         capacity, logical_block, physical_block, flags, discard_granularity, max_discard, serial,
     }
     console::ConsoleConfig { columns, rows }
+    net::NetConfig { mac, mtu, flags, speed }
+    net::MulticastFilter { count, addresses }
+    net::Rss { kinds, key, table }
+    services::ServiceEvent { size, kind, sequence, wall_clock_ns, patience_ns, generation }
+    services::ServicesConfig { generation }
 }
 
 /// Modules in an order in which each only names what stands before it.
-pub const MODULES: [&str; 11] =
-    ["version", "status", "ring", "grant", "event", "entry", "hypercall", "bus", "discovery", "block", "console"];
+pub const MODULES: [&str; 14] = [
+    "version",
+    "status",
+    "ring",
+    "grant",
+    "event",
+    "entry",
+    "hypercall",
+    "bus",
+    "discovery",
+    "block",
+    "console",
+    "net",
+    "services",
+    "entropy",
+];
 
 impl Registry {
     /// Everything in the compiled crate.
@@ -263,6 +302,7 @@ impl Registry {
 
     /// Words made by the crate's packing functions.
     fn packings(&mut self) {
+        use net::{FrameFlags, FrameHash, FrameMeta, HashKind, Segmentation};
         use ring::{CompletionWord, RequestFlags, RequestWord};
         use status::{CallError, CompletionResult, Status};
         let mut packing = |call: &str, arguments: &[u64], word: u64| {
@@ -283,6 +323,10 @@ impl Registry {
         for (depth, bytes) in [(2, 8), (64, 32), (128, 32), (4096, 8), (4096, 32)] {
             packing("area_pages", &[depth.into(), bytes as u64], ring::area_pages(depth, bytes) as u64);
         }
+        let meta = FrameMeta::new(FrameFlags::all(), 0xd1d2, 0xd3d4, Segmentation(0xd7), 0xd5d6);
+        packing("frame_meta", &[FrameFlags::all().bits().into(), 0xd1d2, 0xd3d4, 0xd7, 0xd5d6], meta.0);
+        let hash = FrameHash::new(0xe1e2_e3e4, HashKind(0xe5));
+        packing("frame_hash", &[0xe1e2_e3e4, 0xe5], hash.0);
         packing("call_result", &[CallError::BACKEND.0.into()], CallError::BACKEND.to_result() as u64);
     }
 }
