@@ -142,13 +142,13 @@ fn a_guest_that_needs_more_than_it_gets_is_refused() {
 /// Runs as a user without rights, or answers `None` visibly where that is not possible.
 fn as_nobody(arguments: &[&str]) -> Option<(Option<i32>, String)> {
     if !rustix::process::getuid().is_root() {
-        guest::skip("only root can become another user");
+        guest::skip("root", "only root can become another user");
         return None;
     }
     match pvkit(arguments).uid(NOBODY).gid(NOBODY).current_dir("/").output() {
         Ok(output) => Some((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())),
         Err(error) => {
-            guest::skip(&format!("another user cannot start {}: {error}", guest::PVKIT));
+            guest::skip("other-user", &format!("it cannot start {}: {error}", guest::PVKIT));
             None
         }
     }
@@ -172,7 +172,7 @@ fn a_read_only_image_opened_for_writing_is_named() {
 fn no_permission_on_kvm_says_how_to_get_it() {
     let Some(tiny) = guest::tiny() else { return };
     if fs::metadata("/dev/kvm").is_ok_and(|kvm| kvm.permissions().mode() & 0o006 == 0o006) {
-        guest::skip("everyone may open /dev/kvm here");
+        guest::skip("kvm-permission", "everyone may open /dev/kvm here");
         return;
     }
     let copy = std::env::temp_dir().join(format!("pvkit-tiny-{}", std::process::id()));
