@@ -3,7 +3,7 @@
 //! To add one, add an entry: nothing else knows their names. Quick ones first; a lane's steps stop at the first failure.
 
 use crate::checks::{dependencies, file_length, unsafe_ledger};
-use crate::lane::{Full, Lane, Stage, Step, run, run_with, seconds, tests, tests_with};
+use crate::lane::{Full, Lane, Stage, Step, run, run_saying, run_with, seconds, tests, tests_with};
 use crate::need::Need;
 
 /// Every lane, in the order they run.
@@ -199,7 +199,7 @@ pub const LANES: &[Lane] = &[
         stage: Stage::Test,
         needs: &[],
         steps: &[
-            run("cargo test --workspace --exclude unikernel-image --doc"),
+            tests("cargo test --workspace --exclude unikernel-image --doc"),
             run_with("cargo doc --workspace --exclude unikernel-image --no-deps", &[("RUSTDOCFLAGS", "-D warnings")]),
         ],
         limit: seconds(600),
@@ -270,12 +270,12 @@ pub const LANES: &[Lane] = &[
         protects: "The main job, whole: a guest on KVM reads files, and keeps its log over being killed.",
         stage: Stage::Test,
         needs: &[Need::Kvm, Need::NoneTarget, Need::Mke2fs],
-        steps: &[run("cargo run --release --quiet")],
+        steps: &[run_saying("cargo run --release --quiet", "passed on the KVM machine")],
         limit: seconds(300),
         full: Some(Full {
             steps: &[
-                run("cargo run --release --quiet"),
-                run("cargo run --release --quiet -- demo --cpl 0"),
+                run_saying("cargo run --release --quiet", "passed on the KVM machine"),
+                run_saying("cargo run --release --quiet -- demo --cpl 0", "passed on the KVM machine"),
                 run("cargo run --release --quiet -- demo --ready-made"),
             ],
             limit: seconds(1200),
