@@ -142,3 +142,21 @@ fn a_guarded_program_dies_with_all_that_it_started() {
     let program = "sh -c 'sleep 3600 & echo started; sleep 3600'";
     dies_with_its_parent("guarded", &format!("$PVKIT guard --die-with $$ -- {program} & wait"), "started");
 }
+
+#[test]
+fn an_image_that_grew_is_announced_at_sigusr1() {
+    let folder = folder("grown");
+    let path = folder.join("disk.img");
+    let image = fs::File::create(&path).unwrap();
+    image.set_len(1 << 20).unwrap();
+    let disk = path.to_str().unwrap();
+    let arguments = ["run", "--machine", "in-process", "--cmdline", "app=resize disk=0 seconds=30", "--disk", disk];
+    let mut child = pvkit(&arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    wait_for_line(&mut child, "capacity 1048576");
+    image.set_len(2 << 20).unwrap();
+    send(&child, Signal::USR1);
+    wait_for_line(&mut child, "capacity 2097152");
+    send(&child, Signal::TERM);
+    assert!(!wait_for_end(&mut child).success());
+    fs::remove_dir_all(folder).unwrap();
+}
