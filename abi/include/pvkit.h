@@ -395,8 +395,8 @@ struct pvkit_upcall_frame {
 /* I/O privilege 3, set for a CPL 3 guest so that `out` works. */
 #define PVKIT_ENTRY_RFLAGS_IOPL3 0x3000ULL
 
-/* Flags that `EVENT_UPCALL_RETURN` takes from the frame: CF PF AF ZF SF DF OF. The rest is the host's. */
-#define PVKIT_ENTRY_RFLAGS_GUEST 0xcd5ULL
+/* Flags that `EVENT_UPCALL_RETURN` takes from the frame: CF PF AF ZF SF DF OF AC. The rest is the host's. */
+#define PVKIT_ENTRY_RFLAGS_GUEST 0x40cd5ULL
 
 /*
  * Lowest address of the image. Below it lie the host's tables, which CPL 3 cannot reach, and at 0 nothing is mapped,
@@ -465,7 +465,10 @@ struct pvkit_upcall_frame {
 #define PVKIT_CALL_SCHED_YIELD 0x400U
 /* `(timeout_ns)` -> 0 if an event is pending, 1 if the time ended first. At most `MAX_BLOCK_NS` per call. */
 #define PVKIT_CALL_SCHED_BLOCK 0x401U
-/* `(reason: ShutdownReason, code)` does not return. `code & 0xff` becomes the exit status of the run. */
+/*
+ * `(reason: ShutdownReason, code)` does not return. `code & 0xff` becomes the exit status of the run. Works before
+ * negotiation.
+ */
 #define PVKIT_CALL_SCHED_SHUTDOWN 0x402U
 /*
  * `(GPA of text, length)` does not return. At most `MAX_CRASH_MESSAGE` bytes are taken. Works before

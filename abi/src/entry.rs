@@ -25,8 +25,8 @@ pub const EFER: u64 = 0x0000_0d00;
 pub const RFLAGS_ENTRY: u64 = 0x2;
 /// I/O privilege 3, set for a CPL 3 guest so that `out` works.
 pub const RFLAGS_IOPL3: u64 = 0x3000;
-/// Flags that `EVENT_UPCALL_RETURN` takes from the frame: CF PF AF ZF SF DF OF. The rest is the host's.
-pub const RFLAGS_GUEST: u64 = 0x0cd5;
+/// Flags that `EVENT_UPCALL_RETURN` takes from the frame: CF PF AF ZF SF DF OF AC. The rest is the host's.
+pub const RFLAGS_GUEST: u64 = 0x4_0cd5;
 
 /// Lowest address of the image. Below it lie the host's tables, which CPL 3 cannot reach, and at 0 nothing is mapped,
 /// so that a null pointer faults.

@@ -35,7 +35,8 @@ open_enum! {
         SCHED_YIELD = 0x400,
         /// `(timeout_ns)` -> 0 if an event is pending, 1 if the time ended first. At most [`MAX_BLOCK_NS`] per call.
         SCHED_BLOCK = 0x401,
-        /// `(reason: ShutdownReason, code)` does not return. `code & 0xff` becomes the exit status of the run.
+        /// `(reason: ShutdownReason, code)` does not return. `code & 0xff` becomes the exit status of the run. Works before
+        /// negotiation.
         SCHED_SHUTDOWN = 0x402,
         /// `(GPA of text, length)` does not return. At most [`MAX_CRASH_MESSAGE`] bytes are taken. Works before
         /// negotiation.

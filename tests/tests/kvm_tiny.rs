@@ -67,6 +67,7 @@ fn faults_are_reported_with_vector_address_and_registers() {
         ("ud2", "invalid opcode", "vector 6"),
         ("text", "page fault", "address 0x2"),
         ("stack", "page fault", "vector 14"),
+        ("overflow", "page fault", "error code 0x"),
     ];
     for cpl in levels() {
         for (word, name, detail) in cases {
@@ -99,6 +100,16 @@ fn wild_guest_costs_the_host_counters_only() {
         assert!(ran.report.counters.exits.get("stray access").is_some_and(|count| *count >= 10), "{}", ran.report);
         // Told at powers of two: a flood of mistakes is a handful of lines.
         assert!(ran.early.lines().count() < 60, "{}", ran.early);
+    }
+}
+
+#[test]
+fn hosts_tables_are_out_of_the_reach_of_every_argument() {
+    for cpl in levels() {
+        let ran = tiny_guest("tables", cpl).run();
+        ran.expect_success();
+        assert!(ran.early.contains("the tables are the host's"), "{}", ran.early);
+        assert_eq!(ran.report.counters.upcalls, 0, "{}", ran.report);
     }
 }
 

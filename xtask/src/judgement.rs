@@ -33,10 +33,11 @@ impl Remarks {
 /// Whether a program that ended with status 0 did what was expected of it.
 pub fn judge(lane: &Lane, expect: Expect, output: &str) -> Result<Remarks, String> {
     let remarks = Remarks { counts: TestCounts::parse(output), notes: left_out(lane, output)? };
-    if expect == Expect::Tests && remarks.counts.passed == 0 {
-        return Err("ended well, but ran no test".into());
+    match expect {
+        Expect::Tests if remarks.counts.passed == 0 => Err("ended well, but ran no test".into()),
+        Expect::Saying(words) if !output.contains(words) => Err(format!("ended well, but did not say `{words}`")),
+        _ => Ok(remarks),
     }
-    Ok(remarks)
 }
 
 /// What tests left out, as notes. It is a failure if they lack what the probes found, or do not say what they lack.
@@ -73,6 +74,13 @@ mod tests {
         let nothing = "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.00s";
         assert!(judge(&KVM_LANE, Expect::Tests, nothing).is_err());
         assert!(judge(&KVM_LANE, Expect::Success, nothing).is_ok());
+    }
+
+    #[test]
+    fn a_program_that_did_a_lesser_job_fails_the_lane() {
+        let expect = Expect::Saying("on the KVM machine");
+        assert!(judge(&KVM_LANE, expect, "demo passed on the in-process machine").is_err());
+        assert!(judge(&KVM_LANE, expect, "demo passed on the KVM machine").is_ok());
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub enum Expect {
     Success,
     /// Exit status 0, and at least one test ran: a filter that matches nothing must not look like a proof.
     Tests,
+    /// Exit status 0, and this text: a program that may do its job in a lesser way must say that it did not.
+    Saying(&'static str),
 }
 
 /// A program that must end with status 0.
@@ -85,6 +87,11 @@ pub const fn run(line: &'static str) -> Step {
 /// The same, with variables of its own.
 pub const fn run_with(line: &'static str, environment: &'static [(&'static str, &'static str)]) -> Step {
     Step::Command(Invocation { line, environment, expect: Expect::Success })
+}
+
+/// A program that must end with status 0 and say this.
+pub const fn run_saying(line: &'static str, words: &'static str) -> Step {
+    Step::Command(Invocation { line, environment: &[], expect: Expect::Saying(words) })
 }
 
 /// A test run: status 0 and at least one test.

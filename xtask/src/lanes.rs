@@ -3,7 +3,7 @@
 //! To add one, add an entry: nothing else knows their names. Quick ones first; a lane's steps stop at the first failure.
 
 use crate::checks::{dependencies, file_length, unsafe_ledger};
-use crate::lane::{Full, Lane, Stage, Step, run, run_with, seconds, tests, tests_with};
+use crate::lane::{Full, Lane, Stage, Step, run, run_saying, run_with, seconds, tests, tests_with};
 use crate::need::Need;
 
 /// Every lane, in the order they run.
@@ -58,7 +58,11 @@ pub const LANES: &[Lane] = &[
         protects: "No warning lives in the host's crates, their tests and benches.",
         stage: Stage::Check,
         needs: &[Need::Clippy],
-        steps: &[run("cargo clippy --workspace --exclude unikernel-image --all-targets -- -D warnings")],
+        steps: &[
+            run("cargo clippy --workspace --exclude unikernel-image --all-targets --all-features -- -D warnings"),
+            run("cargo clippy -p pvkit-guest-drivers --no-default-features -- -D warnings"),
+            run("cargo clippy -p pvkit --no-default-features -- -D warnings"),
+        ],
         limit: seconds(600),
         full: None,
     },
@@ -99,7 +103,13 @@ pub const LANES: &[Lane] = &[
         needs: &[],
         steps: &[tests("cargo test -p pvkit-ring --lib --test walk")],
         limit: seconds(300),
-        full: None,
+        full: Some(Full {
+            steps: &[
+                tests("cargo test -p pvkit-ring --lib --test walk"),
+                tests_with("cargo test --release -p pvkit-ring --test walk", &[("PROPTEST_CASES", "20000")]),
+            ],
+            limit: seconds(900),
+        }),
     },
     Lane {
         name: "hostile",
@@ -132,19 +142,47 @@ pub const LANES: &[Lane] = &[
         needs: &[],
         steps: &[tests("cargo test -p pvkit-core --lib --tests")],
         limit: seconds(300),
-        full: None,
+        full: Some(Full {
+            steps: &[
+                tests("cargo test -p pvkit-core --lib --tests"),
+                tests_with(
+                    "cargo test --release -p pvkit-core --lib",
+                    &[("PROPTEST_CASES", "4000"), ("PVKIT_HOSTILE_STEPS", "3000000")],
+                ),
+            ],
+            limit: seconds(1800),
+        }),
     },
     Lane {
         name: "miri",
-        protects: "The shared-memory crate has no undefined behaviour that Miri can see.",
+        protects: "Shared words, bulk copies and two racing halves have no undefined behaviour that Miri can see.",
         stage: Stage::Test,
         needs: &[Need::Miri],
-        steps: &[tests_with(
-            "cargo +nightly miri test -p pvkit-shared-memory --features std --lib --tests",
-            &[("CARGO_TARGET_DIR", "{target}/miri")],
-        )],
+        steps: &[
+            tests_with(
+                "cargo +nightly miri test -p pvkit-shared-memory --features std --lib --tests",
+                &[("CARGO_TARGET_DIR", "{target}/miri")],
+            ),
+            tests_with("cargo +nightly miri test -p pvkit-ring --lib", &[("CARGO_TARGET_DIR", "{target}/miri")]),
+        ],
         limit: seconds(600),
         full: None,
+    },
+    Lane {
+        name: "wakeups",
+        protects: "Two sides that really sleep in the kernel never sleep past work.",
+        stage: Stage::Test,
+        needs: &[],
+        steps: &[run(
+            "cargo run --release --quiet -p pvkit-ring --example wakeups -- --requests 2000000 --sleeps 200000",
+        )],
+        limit: seconds(300),
+        full: Some(Full {
+            steps: &[run(
+                "cargo run --release --quiet -p pvkit-ring --example wakeups -- --requests 100000000 --sleeps 1000000",
+            )],
+            limit: seconds(1800),
+        }),
     },
     Lane {
         name: "instructions",
@@ -161,7 +199,7 @@ pub const LANES: &[Lane] = &[
         stage: Stage::Test,
         needs: &[],
         steps: &[
-            run("cargo test --workspace --exclude unikernel-image --doc"),
+            tests("cargo test --workspace --exclude unikernel-image --doc"),
             run_with("cargo doc --workspace --exclude unikernel-image --no-deps", &[("RUSTDOCFLAGS", "-D warnings")]),
         ],
         limit: seconds(600),
@@ -172,7 +210,10 @@ pub const LANES: &[Lane] = &[
         protects: "The guest images build without an operating system, for CPL 3 and CPL 0.",
         stage: Stage::Test,
         needs: &[Need::NoneTarget],
-        steps: &[run("cargo build -p unikernel-image --profile guest --target x86_64-unknown-none")],
+        steps: &[
+            run("cargo build -p unikernel-image --profile guest --target x86_64-unknown-none"),
+            run("cargo build -p pvkit-guest-drivers --features x86,static-pool --target x86_64-unknown-none"),
+        ],
         limit: seconds(300),
         full: None,
     },
@@ -229,12 +270,12 @@ pub const LANES: &[Lane] = &[
         protects: "The main job, whole: a guest on KVM reads files, and keeps its log over being killed.",
         stage: Stage::Test,
         needs: &[Need::Kvm, Need::NoneTarget, Need::Mke2fs],
-        steps: &[run("cargo run --release --quiet")],
+        steps: &[run_saying("cargo run --release --quiet", "passed on the KVM machine")],
         limit: seconds(300),
         full: Some(Full {
             steps: &[
-                run("cargo run --release --quiet"),
-                run("cargo run --release --quiet -- demo --cpl 0"),
+                run_saying("cargo run --release --quiet", "passed on the KVM machine"),
+                run_saying("cargo run --release --quiet -- demo --cpl 0", "passed on the KVM machine"),
                 run("cargo run --release --quiet -- demo --ready-made"),
             ],
             limit: seconds(1200),

@@ -69,6 +69,11 @@ impl Calls for FakeCalls {
         host.counts.waits += 1;
         host.serve_kick();
         host.serve_due();
+        if !host.pending
+            && let Some(happening) = host.happenings.pop_front()
+        {
+            happening(&mut host);
+        }
         if !core::mem::take(&mut host.pending) {
             host.counts.vain_waits += 1;
             host.clock = host.clock.max(deadline);

@@ -49,6 +49,8 @@ pub struct Device {
     pub kind: Kind,
     /// Requests that were carried out: operation, flag byte, segments.
     pub seen: Vec<(u8, u8, usize)>,
+    /// The next requests end like this, without being carried out; `None` lets one pass.
+    pub statuses: VecDeque<Option<(Status, u32)>>,
     pub(crate) epoch: u64,
     pub(crate) queue: Option<Backend<SharedPages>>,
     grants: Vec<(GrantRef, u64, u64)>,
@@ -80,7 +82,7 @@ impl Device {
     }
 
     const fn new(offer: Offer, kind: Kind) -> Self {
-        Self { offer, kind, seen: Vec::new(), epoch: 0, queue: None, grants: Vec::new() }
+        Self { offer, kind, seen: Vec::new(), statuses: VecDeque::new(), epoch: 0, queue: None, grants: Vec::new() }
     }
 
     pub(crate) fn accept(&mut self, accept: &Accept, epoch: u64) -> Result<[u64; 6], CallError> {
@@ -282,13 +284,13 @@ impl Host {
     }
 
     fn end(&mut self, id: u32, queue: &mut Backend<SharedPages>, request: &Request, memory: &TestMemory) -> bool {
-        let scripted = self.statuses.pop_front().map(|(status, detail)| CompletionResult::new(status, detail));
-        let result = scripted.or_else(|| {
-            let done = self.device(id)?.carry_out(request, memory)?;
-            Some(done.map_or_else(
-                |status| CompletionResult::new(status, 0),
-                |detail| CompletionResult::new(Status::OK, detail),
-            ))
+        let device = self.device(id);
+        let result = device.and_then(|device| match device.statuses.pop_front().flatten() {
+            Some((status, detail)) => Some(CompletionResult::new(status, detail)),
+            None => Some(match device.carry_out(request, memory)? {
+                Ok(detail) => CompletionResult::new(Status::OK, detail),
+                Err(status) => CompletionResult::new(status, 0),
+            }),
         });
         let Some(CompletionResult(mut raw)) = result else { return false };
         (self.tamper)(Stored::Completion, raw.as_mut_bytes());

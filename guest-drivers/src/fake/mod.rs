@@ -19,7 +19,6 @@ use crate::platform::Composed;
 use crate::platform::test::{TestMemory, TestPages};
 use bus::FakeBus;
 use pvkit_abi::discovery::{BOOT_MAGIC, BootInfo, Region, RegionKind, Transport};
-use pvkit_abi::status::Status;
 use pvkit_abi::version::{CURRENT, Group, GroupOffer};
 use std::boxed::Box;
 use std::collections::VecDeque;
@@ -42,6 +41,9 @@ pub enum Stored {
     /// The result of a hypercall.
     Result,
 }
+
+/// Something that happens to the host.
+pub type Happening = Box<dyn FnOnce(&mut Host)>;
 
 /// Changes what is about to be stored.
 pub type Tamper = Box<dyn FnMut(Stored, &mut [u8])>;
@@ -82,8 +84,8 @@ pub struct Host {
     /// The bus is served while the guest waits, not in its kick.
     pub lazy_bus: bool,
     pub(crate) kicked: bool,
-    /// The next device requests end like this.
-    pub statuses: VecDeque<(Status, u32)>,
+    /// What happens during the guest's next waits, one each.
+    pub happenings: VecDeque<Happening>,
     /// Changes what is stored.
     pub tamper: Tamper,
     /// Counts.
@@ -121,7 +123,7 @@ impl Host {
             answers_left: u32::MAX,
             lazy_bus: false,
             kicked: false,
-            statuses: VecDeque::new(),
+            happenings: VecDeque::new(),
             tamper: Box::new(|_, _| {}),
             counts: Counts::default(),
         }

@@ -131,7 +131,8 @@ fn a_disk_that_is_always_durable_gets_plain_writes_and_no_flush() {
 fn the_devices_answer_is_told_apart_from_a_device_that_closes() {
     let platform = with_disk();
     let (_bus, mut disk) = open_disk(&platform);
-    platform.calls.host().statuses.extend([(Status::IO_ERROR, 5), (Status::ABORTED, 0), (Status(200), 1)]);
+    let statuses = [(Status::IO_ERROR, 5), (Status::ABORTED, 0), (Status(200), 1)];
+    platform.calls.host().devices[0].statuses.extend(statuses.map(Some));
     let mut read = || disk.read(0, &mut [0; 512], LATE).err();
     assert_eq!(read(), Some(RequestError::Io { status: Status::IO_ERROR, detail: 5 }));
     assert_eq!(read(), Some(RequestError::Disconnected));

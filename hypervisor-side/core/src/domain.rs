@@ -164,8 +164,9 @@ impl Domain {
         if call.name().is_none() {
             return Err(CallError::UNKNOWN);
         }
-        // Last words are heard at any time: a guest may fail before it can negotiate.
-        if call != Call::SCHED_CRASH && !self.negotiation.allows(call.group()) {
+        // A guest may end at any time: it may fail before it can negotiate.
+        let ends = matches!(call, Call::SCHED_CRASH | Call::SCHED_SHUTDOWN);
+        if !ends && !self.negotiation.allows(call.group()) {
             return Err(CallError::NOT_NEGOTIATED);
         }
         Ok(())

@@ -100,6 +100,9 @@ impl Domain {
     fn vcpu_start(&mut self, at: u64, memory: &dyn GuestMemory, effects: &mut Vec<Effect>) -> Result<u64, CallError> {
         let VcpuStart { vcpu, entry, stack_top, argument, .. } = params::read(memory, at)?;
         let vcpu = self.known_vcpu(u64::from(vcpu))?;
+        if !is_canonical(entry) {
+            return Err(CallError::INVALID);
+        }
         let index = usize::try_from(vcpu).map_err(|_| CallError::NOT_FOUND)?;
         let started = self.started.get_mut(index).ok_or(CallError::NOT_FOUND)?;
         if core::mem::replace(started, true) {
@@ -115,8 +118,14 @@ impl Domain {
     }
 }
 
+/// Whether a guest-virtual address can be one: bits 47 and up all alike. Some processors refuse to enter a guest whose
+/// instruction pointer is none, others fault inside it.
+const fn is_canonical(address: u64) -> bool {
+    matches!(address >> 47, 0 | 0x1_ffff)
+}
+
 fn set_upcall(vcpu: u32, entry: u64, stack_top: u64, effects: &mut Vec<Effect>) -> Result<u64, CallError> {
-    if (entry == 0) != (stack_top == 0) {
+    if (entry == 0) != (stack_top == 0) || !is_canonical(entry) || !is_canonical(stack_top) {
         return Err(CallError::INVALID);
     }
     effects.push(Effect::SetUpcall { vcpu, entry, stack_top });

@@ -4,7 +4,8 @@
 //! 0                 nothing mapped at page 0; the rest of the first 2 MiB is the host's, out of CPL 3's reach:
 //!                   GDT, IDT, TSS with its I/O bitmap, page tables
 //! 2 MiB             the image, 4 KiB pages with the rights of its segments
-//! next 2 MiB        boot info, command line, vCPU areas, exception stacks, boot stack
+//! next 2 MiB        boot info, command line, vCPU areas, exception stacks, boot stack; a page without memory below each
+//!                   stack, so that one that overflows faults
 //! next 2 MiB .. end free memory, read-write, never executable
 //! ```
 //! Identity mapped throughout. The host builds the tables once and never writes guest code.
@@ -18,8 +19,7 @@ use pvkit_abi::discovery::{
 };
 use pvkit_abi::entry::{BOOT_STACK_BYTES, EXCEPTION_STUB_BYTES};
 use pvkit_abi::version::GroupOffer;
-use pvkit_core::{Fault, GuestAddr, GuestMemory};
-use std::time::{SystemTime, UNIX_EPOCH};
+use pvkit_core::{Fault, GuestAddr};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Page size as addresses need it.
@@ -31,8 +31,10 @@ const LARGE: u64 = 2 << 20;
 pub const MAX_MEMORY: u64 = 64 << 30;
 /// Least memory that the layout itself needs.
 pub const MIN_MEMORY: u64 = 16 << 20;
-/// Largest image: its 4 KiB tables must fit below it.
-const MAX_IMAGE: u64 = 64 << 20;
+/// Longest command line, in bytes: the boot region's tables must fit below the image.
+const MAX_CMDLINE: usize = 1 << 20;
+/// Largest boot stack, in bytes, likewise.
+const MAX_STACK: u32 = 16 << 20;
 
 /// Selectors. At CPL 3 they are those of a Linux process, because a software KVM that runs guest code as user code
 /// shows the processor's own: only with these is an `iretq` inside the guest right.
@@ -63,8 +65,8 @@ pub const PML4: u64 = 0xe_0000;
 pub const MAX_VCPUS: u32 = 64;
 const _: () = assert!(TSS + MAX_VCPUS as u64 * TSS_STRIDE <= PML4);
 
-/// Bytes of a vCPU's exception stack.
-const EXCEPTION_STACK: u64 = 2 * PAGE;
+/// Bytes of a vCPU's exception stack, its guard page included.
+const EXCEPTION_STACK: u64 = 3 * PAGE;
 
 /// Address of a vCPU's task state segment.
 pub const fn tss_of(vcpu: u32) -> u64 {
@@ -78,6 +80,8 @@ pub struct Layout {
     pub cmdline: u64,
     pub vcpu_areas: u64,
     exception_stacks: u64,
+    /// The page without memory below the boot stack.
+    guard: u64,
     /// First byte above the boot stack.
     pub stack_top: u64,
     image_end: u64,
@@ -92,25 +96,42 @@ impl Layout {
     /// If the memory is too small for the image, its note or its stack, or larger than the tables can map.
     pub fn new(image: &Image, cmdline: &str, vcpus: u32, memory: u64) -> Result<Self, MachineError> {
         let image_end = image.end().next_multiple_of(LARGE);
-        if image_end > MAX_IMAGE {
-            return Err(MachineError::ImageTooLarge { end: image_end, limit: MAX_IMAGE });
-        }
         let stack = match image.note.stack {
             0 => BOOT_STACK_BYTES,
             bytes => bytes,
         };
+        if stack > MAX_STACK || cmdline.len() > MAX_CMDLINE {
+            return Err(MachineError::BootRegion { stack, cmdline: cmdline.len() });
+        }
         let boot_info = image_end;
         let cmdline_at = boot_info + PAGE;
         let vcpu_areas = cmdline_at + (cmdline.len() as u64).next_multiple_of(PAGE).max(PAGE);
         let exception_stacks = vcpu_areas + u64::from(vcpus) * PAGE;
-        let stack_bottom = exception_stacks + u64::from(vcpus) * EXCEPTION_STACK;
+        let guard = exception_stacks + u64::from(vcpus) * EXCEPTION_STACK;
+        let stack_bottom = guard + PAGE;
         let stack_top = stack_bottom + u64::from(stack).next_multiple_of(PAGE);
         let free = stack_top.next_multiple_of(LARGE);
         let least = (free + LARGE).max(image.note.memory).max(MIN_MEMORY);
         if memory < least {
             return Err(MachineError::TooLittleMemory { memory, least });
         }
-        Ok(Self { boot_info, cmdline: cmdline_at, vcpu_areas, exception_stacks, stack_top, image_end, free, memory })
+        Ok(Self {
+            boot_info,
+            cmdline: cmdline_at,
+            vcpu_areas,
+            exception_stacks,
+            guard,
+            stack_top,
+            image_end,
+            free,
+            memory,
+        })
+    }
+
+    /// Whether the page is one without memory, below a stack.
+    fn is_guard(&self, page: u64) -> bool {
+        let below_exception = page >= self.exception_stacks && page < self.guard;
+        page == self.guard || below_exception && (page - self.exception_stacks).is_multiple_of(EXCEPTION_STACK)
     }
 
     fn regions(&self) -> [Region; 4] {
@@ -133,6 +154,8 @@ pub struct Facts {
     pub groups: Vec<GroupOffer>,
     pub tsc_khz: u64,
     pub tsc_at_start: u64,
+    /// Wall clock at the moment of `tsc_at_start`, nanoseconds since 1970.
+    pub wall_clock_ns: u64,
     pub seed: [u8; 32],
 }
 
@@ -142,19 +165,21 @@ pub struct Facts {
 /// If a piece does not lie in guest memory, which the layout excludes.
 pub fn load(ram: &GuestRam, image: &Image, layout: &Layout, cmdline: &str, facts: &Facts) -> Result<(), Fault> {
     for segment in &image.segments {
-        ram.write(GuestAddr(segment.address), &segment.data)?;
+        ram.lay_out(GuestAddr(segment.address), &segment.data)?;
     }
-    ram.write(GuestAddr(layout.cmdline), cmdline.as_bytes())?;
+    ram.lay_out(GuestAddr(layout.cmdline), cmdline.as_bytes())?;
     let info = boot_info(facts, layout.cmdline, cmdline.len(), layout.vcpu_areas, &layout.regions());
-    ram.write(GuestAddr(layout.boot_info), info.as_bytes())?;
+    ram.lay_out(GuestAddr(layout.boot_info), info.as_bytes())?;
     descriptor_tables(ram, image, layout, facts)?;
-    page_tables(ram, image, layout)
+    page_tables(ram, image, layout)?;
+    // A guest that could name the tables in an argument could have the host rewrite them.
+    ram.set_floor(LARGE);
+    Ok(())
 }
 
-/// The host's wall clock, in nanoseconds since 1970-01-01T00:00:00Z; 0 if it is set before that.
+/// Nanoseconds since 1970; 0 on a host whose clock stands before that.
 pub fn wall_clock_ns() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.as_nanos() as u64
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
 }
 
 /// The boot info that both machines hand over.
@@ -171,7 +196,7 @@ pub fn boot_info(facts: &Facts, cmdline: u64, length: usize, vcpu_areas: u64, re
     info.vcpu_areas = vcpu_areas;
     info.tsc_khz = facts.tsc_khz;
     info.tsc_at_start = facts.tsc_at_start;
-    info.wall_clock_ns = wall_clock_ns();
+    info.wall_clock_ns = facts.wall_clock_ns;
     info.seed = facts.seed;
     for (slot, group) in info.groups.iter_mut().zip(&facts.groups) {
         *slot = *group;
@@ -200,7 +225,7 @@ fn descriptor_tables(ram: &GuestRam, image: &Image, layout: &Layout, facts: &Fac
         task,
         TSS >> 32,
     ];
-    ram.write(GuestAddr(GDT), gdt.as_bytes())?;
+    ram.lay_out(GuestAddr(GDT), gdt.as_bytes())?;
     for vcpu in 0..facts.vcpus {
         task_segment(ram, vcpu, layout.exception_stacks + u64::from(vcpu + 1) * EXCEPTION_STACK)?;
     }
@@ -215,8 +240,8 @@ fn descriptor_tables(ram: &GuestRam, image: &Image, layout: &Layout, facts: &Fac
 /// Stack for exceptions, and the ports that CPL 3 may use: the hypercall port and the doorbells.
 fn task_segment(ram: &GuestRam, vcpu: u32, exception_stack: u64) -> Result<(), Fault> {
     let at = tss_of(vcpu);
-    ram.write(GuestAddr(at + 36), &exception_stack.to_le_bytes())?;
-    ram.write(GuestAddr(at + 102), &(TSS_HEAD as u16).to_le_bytes())?;
+    ram.lay_out(GuestAddr(at + 36), &exception_stack.to_le_bytes())?;
+    ram.lay_out(GuestAddr(at + 102), &(TSS_HEAD as u16).to_le_bytes())?;
     let mut bitmap = [0xff_u8; BITMAP_BYTES as usize + 1];
     let doorbells = u32::from(DOORBELL_PORT_BASE)..u32::from(DOORBELL_PORT_BASE) + u32::from(MAX_DOORBELLS) * 4;
     for port in (u32::from(HYPERCALL_PORT)..u32::from(HYPERCALL_PORT) + 4).chain(doorbells) {
@@ -224,7 +249,7 @@ fn task_segment(ram: &GuestRam, vcpu: u32, exception_stack: u64) -> Result<(), F
             *byte &= !(1 << (port % 8));
         }
     }
-    ram.write(GuestAddr(at + TSS_HEAD), &bitmap)
+    ram.lay_out(GuestAddr(at + TSS_HEAD), &bitmap)
 }
 
 /// Gates to the image's own stubs, at the guest's own privilege level, on the exception stack.
@@ -233,7 +258,7 @@ fn exception_gates(ram: &GuestRam, entry: u64, code: u16) -> Result<(), Fault> {
         let stub = entry.wrapping_add(vector * EXCEPTION_STUB_BYTES);
         // Offset 15:0, selector, IST 1, present DPL 3 interrupt gate, offset 31:16; then offset 63:32.
         let low = (stub & 0xffff) | u64::from(code) << 16 | 1 << 32 | 0xee << 40 | (stub >> 16 & 0xffff) << 48;
-        ram.write(GuestAddr(IDT + vector * 16), [low, stub >> 32].as_bytes())?;
+        ram.lay_out(GuestAddr(IDT + vector * 16), [low, stub >> 32].as_bytes())?;
     }
     Ok(())
 }
@@ -249,10 +274,10 @@ fn page_tables(ram: &GuestRam, image: &Image, layout: &Layout) -> Result<(), Fau
     let directories = pdpt + PAGE;
     let gigabytes = layout.memory.div_ceil(1 << 30);
     let mut next_table = directories + gigabytes * PAGE;
-    ram.write(GuestAddr(PML4), &(pdpt | PRESENT | WRITE | USER).to_le_bytes())?;
+    ram.lay_out(GuestAddr(PML4), &(pdpt | PRESENT | WRITE | USER).to_le_bytes())?;
     for gigabyte in 0..gigabytes {
         let directory = directories + gigabyte * PAGE;
-        ram.write(GuestAddr(pdpt + gigabyte * 8), &(directory | PRESENT | WRITE | USER).to_le_bytes())?;
+        ram.lay_out(GuestAddr(pdpt + gigabyte * 8), &(directory | PRESENT | WRITE | USER).to_le_bytes())?;
     }
     for large in 0..layout.memory / LARGE {
         let address = large * LARGE;
@@ -266,10 +291,15 @@ fn page_tables(ram: &GuestRam, image: &Image, layout: &Layout) -> Result<(), Fau
             small_pages(ram, next_table, address, |page| Some(image_rights(image, page)))?;
             next_table += PAGE;
             table
+        } else if address < layout.free {
+            let rights = PRESENT | WRITE | USER | NO_EXECUTE;
+            small_pages(ram, next_table, address, |page| (!layout.is_guard(page)).then_some(rights))?;
+            next_table += PAGE;
+            table
         } else {
             address | PRESENT | WRITE | USER | NO_EXECUTE | LARGE_PAGE
         };
-        ram.write(GuestAddr(directories + large * 8), &entry.to_le_bytes())?;
+        ram.lay_out(GuestAddr(directories + large * 8), &entry.to_le_bytes())?;
     }
     debug_assert!(next_table <= LARGE);
     Ok(())
@@ -279,7 +309,7 @@ fn small_pages(ram: &GuestRam, table: u64, start: u64, rights: impl Fn(u64) -> O
     for index in 0..512 {
         let page = start + index * PAGE;
         let entry = rights(page).map_or(0, |bits| page | bits);
-        ram.write(GuestAddr(table + index * 8), &entry.to_le_bytes())?;
+        ram.lay_out(GuestAddr(table + index * 8), &entry.to_le_bytes())?;
     }
     Ok(())
 }

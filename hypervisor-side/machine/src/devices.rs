@@ -19,6 +19,7 @@ use pvkit_core::{DeviceConfig, GuestAddr, GuestMemory};
 use pvkit_ring::{Backend, RingSize};
 use pvkit_shared_memory::SharedPages;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -26,9 +27,6 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 const BLOCK_QUEUES: u16 = 4;
 /// Greatest depth of a console's one queue.
 const CONSOLE_DEPTH: u32 = 64;
-/// Threads besides the queue's own that want a CPU: the guest's.
-const GUEST_THREADS: usize = 1;
-
 /// Asks for one queue.
 pub struct Order {
     pub queue: u16,
@@ -51,6 +49,8 @@ struct OpenQueue {
     thread: QueueThread,
     doorbell: Arc<EventFd>,
     at: DoorbellAddress,
+    /// Keeps the memory mapped that the ring and the grants name. Dropped after the thread.
+    _ram: Arc<GuestRam>,
 }
 
 /// One device.
@@ -62,17 +62,19 @@ struct Slot {
     open: Mutex<BTreeMap<u16, OpenQueue>>,
     /// Outlives the queues, so that numbers go on over epochs.
     counters: Mutex<BTreeMap<u16, Arc<QueueCounters>>>,
-    /// Keeps the memory mapped that grants and queues name.
-    memory: Mutex<Option<Arc<GuestRam>>>,
+    /// Size of a disk as the guest was last told.
+    announced: AtomicU64,
 }
 
 /// All devices of a guest. Numbers on the bus are 1, 2, ...
 pub struct Devices {
     slots: Vec<Slot>,
+    /// Threads of the guest: its vCPUs.
+    guest_threads: usize,
 }
 
 impl Devices {
-    pub fn new(devices: Vec<Device>) -> Self {
+    pub fn new(devices: Vec<Device>, vcpus: u32) -> Self {
         let (mut blocks, mut consoles) = (0, 0);
         let slot = |device| match device {
             Device::Block { disk, label } => {
@@ -86,7 +88,7 @@ impl Devices {
                 Slot::new(format!("console{}", consoles - 1), offer, Backing::Console(output, input))
             }
         };
-        Self { slots: devices.into_iter().map(slot).collect() }
+        Self { slots: devices.into_iter().map(slot).collect(), guest_threads: vcpus as usize }
     }
 
     /// What the core offers.
@@ -137,7 +139,6 @@ impl Devices {
         if open.contains_key(&order.queue) {
             return Err(CallError::BUSY);
         }
-        *lock(&slot.memory) = Some(ram.clone());
         let engine = slot.engine(&order, ram, host, device)?;
         let backend = |_| CallError::BACKEND;
         let doorbell = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(backend)?);
@@ -146,9 +147,10 @@ impl Devices {
         let name = format!("{}.{}", slot.label, order.queue);
         // Thread names hold 15 bytes.
         let name: String = name.chars().rev().take(15).collect::<Vec<_>>().into_iter().rev().collect();
-        match QueueThread::spawn(&name, engine, own, spin_for(GUEST_THREADS + 1)) {
+        // The vCPUs and this queue; the others sleep for the most part.
+        match QueueThread::spawn(&name, engine, own, spin_for(self.guest_threads + 1)) {
             Ok(thread) => {
-                open.insert(order.queue, OpenQueue { thread, doorbell, at });
+                open.insert(order.queue, OpenQueue { thread, doorbell, at, _ram: ram.clone() });
                 Ok(at)
             }
             Err(_) => {
@@ -169,13 +171,15 @@ impl Devices {
         self.slots.iter().for_each(|slot| slot.close(carrier));
     }
 
-    /// Disks whose size changed, with their new configuration.
-    pub fn refresh(&self) -> Vec<(u32, [u8; CONFIG_BYTES])> {
+    /// Disks whose size is not what the guest was last told, with their configuration; or why one could not be asked.
+    pub fn refresh(&self) -> Vec<Result<(u32, [u8; CONFIG_BYTES]), String>> {
         let changed = |(index, slot): (usize, &Slot)| {
             let Backing::Block(disk) = &slot.backing else { return None };
-            let before = disk.capacity();
-            let after = disk.refresh().ok()?;
-            (after != before).then(|| (index as u32 + 1, block::config_bytes(&disk.config())))
+            match disk.refresh() {
+                Ok(capacity) if slot.announced.swap(capacity, Ordering::Relaxed) == capacity => None,
+                Ok(_) => Some(Ok((index as u32 + 1, block::config_bytes(&disk.config())))),
+                Err(error) => Some(Err(format!("disk {}: its size cannot be read again: {error}", slot.label))),
+            }
         };
         self.slots.iter().enumerate().filter_map(changed).collect()
     }
@@ -196,6 +200,10 @@ impl Devices {
 
 impl Slot {
     fn new(label: String, offer: Offer, backing: Backing) -> Self {
+        let capacity = match &backing {
+            Backing::Block(disk) => disk.capacity(),
+            Backing::Console(..) => 0,
+        };
         Self {
             label,
             offer,
@@ -203,7 +211,7 @@ impl Slot {
             grants: Arc::default(),
             open: Mutex::default(),
             counters: Mutex::default(),
-            memory: Mutex::default(),
+            announced: AtomicU64::new(capacity),
         }
     }
 
@@ -261,7 +269,6 @@ impl Slot {
             queue.thread.stop();
         }
         self.grants.clear();
-        *lock(&self.memory) = None;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why a guest could not be started, each with its remedy.
 
 use pvkit_abi::bus::Class;
-use pvkit_abi::version::Group;
+use pvkit_abi::version::{CURRENT, Group};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -60,6 +60,8 @@ pub enum ImageError {
     NoNote,
     NewerNote,
     UnknownFlags(u32),
+    NotAFile,
+    TooHigh { end: u64, limit: u64 },
     TooLow { address: u64, least: u64 },
 }
 
@@ -68,12 +70,12 @@ impl fmt::Display for ImageError {
         match self {
             Self::Read(error) => write!(f, "{error}"),
             Self::TooLarge { size, limit } => write!(f, "{size} bytes; at most {limit} are read"),
-            Self::NotElf => f.write_str("not a 64-bit little-endian ELF file"),
-            Self::WrongMachine => f.write_str("not built for x86-64"),
+            Self::NotElf => f.write_str("not a 64-bit little-endian ELF file; --kernel takes a pvkit guest image"),
+            Self::WrongMachine => f.write_str("not built for x86-64; rebuild it for the target x86_64-unknown-none"),
             Self::NotStatic => {
                 f.write_str("not a fixed-address executable; link it with -C relocation-model=static (ELF type EXEC)")
             }
-            Self::Malformed(what) => write!(f, "malformed ELF file: {what}"),
+            Self::Malformed(what) => write!(f, "malformed ELF file: {what}; link it again"),
             Self::NoNote => f.write_str(
                 "no pvkit note: this is not a pvkit guest image; put a `GuestNote` in a note section named \
                  .note.pvkit (see abi/README.md), or start the kernel with a hypervisor that it was made for",
@@ -81,6 +83,10 @@ impl fmt::Display for ImageError {
             Self::NewerNote => f.write_str("its pvkit note says more than this host knows; update pvkit"),
             Self::UnknownFlags(bits) => {
                 write!(f, "its pvkit note has unknown flags {bits:#x}; update pvkit, or rebuild the image")
+            }
+            Self::NotAFile => f.write_str("not a regular file; --kernel takes a pvkit guest image"),
+            Self::TooHigh { end, limit } => {
+                write!(f, "a segment ends at {end:#x}; link it lower: images must end below {limit:#x}")
             }
             Self::TooLow { address, least } => {
                 write!(f, "a segment at {address:#x}; images are linked at {least:#x} or higher")
@@ -128,6 +134,20 @@ pub enum MachineError {
         /// How many it was given.
         given: u16,
     },
+    /// The image drives a device by a version of its protocol that this host does not speak.
+    Protocol {
+        /// What kind.
+        class: Class,
+        /// Generation and least minor version that the image needs.
+        needs: (u16, u16),
+    },
+    /// The boot stack or the command line is too large.
+    BootRegion {
+        /// Bytes of the stack that the image's note asks for.
+        stack: u32,
+        /// Bytes of the command line.
+        cmdline: usize,
+    },
     /// The image cannot run at the privilege level that was asked for.
     Privilege {
         /// Level asked for.
@@ -148,13 +168,6 @@ pub enum MachineError {
         memory: u64,
         /// Why.
         why: String,
-    },
-    /// The image is too large.
-    ImageTooLarge {
-        /// Its end.
-        end: u64,
-        /// Greatest end.
-        limit: u64,
     },
     /// A number of vCPUs that is not usable.
     Cpus {
@@ -203,9 +216,21 @@ impl fmt::Display for MachineError {
                 "the image needs {needs} device(s) of kind {class:?} and was given {given}; add them, for example with \
                  --disk or --console"
             ),
-            Self::Privilege { asked, allowed } => {
-                write!(f, "the image cannot run at CPL {asked}; its note allows {allowed}")
-            }
+            Self::Protocol { class, needs: (major, minor) } => write!(
+                f,
+                "the image drives {class:?} devices by protocol {major}.{minor}, this host speaks {CURRENT}; update pvkit or \
+                 rebuild the image against this ABI"
+            ),
+            Self::BootRegion { stack, cmdline } => write!(
+                f,
+                "a boot stack of {stack} bytes and a command line of {cmdline} bytes do not fit; at most 16 MiB and 1 MiB: \
+                 shorten --cmdline, or rebuild the image with a smaller stack in its note"
+            ),
+            Self::Privilege { asked, allowed } => write!(
+                f,
+                "the image cannot run at CPL {asked}; its note allows {allowed}: leave --cpl out, or rebuild the image (CPL \
+                 0 needs the target x86_64-unknown-none)"
+            ),
             Self::TooLittleMemory { memory, least } => {
                 write!(
                     f,
@@ -215,9 +240,6 @@ impl fmt::Display for MachineError {
                 )
             }
             Self::MemorySize { memory, why } => write!(f, "memory of {memory} bytes: {why}"),
-            Self::ImageTooLarge { end, limit } => {
-                write!(f, "the image ends at {end:#x}; images must end below {limit:#x}")
-            }
             Self::Cpus { cpus, most } => write!(f, "{cpus} vCPUs; give 1 to {most}"),
             Self::Host { what, error } => write!(f, "{what}: {error}"),
         }

@@ -1,15 +1,17 @@
 //! The host of one guest: the core under a lock, and the carrying out of what it decides.
 //!
 //! *Locks.* Effects are carried out in the one order in which the core decided them, whichever vCPU or queue asked. Those
-//! that touch gates or the console alone are done under the core's lock. The others wait in `slow`, which is filled under the core's lock
+//! that touch gates alone are done under the core's lock; text for the operator behind it, under no lock but the
+//! console's own. The others wait in `slow`, which is filled under the core's lock
 //! and emptied under `turn`: closing a queue waits for a thread that may itself be raising an interrupt, so neither the
-//! core's lock may be held meanwhile, nor may an interrupt need `turn`. Taken in the order turn, domain, slow, gate.
+//! core's lock may be held meanwhile, nor may an interrupt need `turn`. Taken in the order turn, domain, slow, gate; the
+//! console's lock alone.
 
 use crate::carrier::Carrier;
 use crate::devices::Devices;
 use crate::gate::{Gate, Upcall};
 use crate::memory::GuestRam;
-use crate::report::{Counters, ExitCounts};
+use crate::report::{Counters, ExitCounts, printable};
 use pvkit_abi::hypercall::Call;
 use pvkit_abi::status::CallError;
 use pvkit_core::{Domain, Effect, Finished, Outcome, Token};
@@ -80,8 +82,13 @@ impl Host {
 
     /// Looks again how large the disks are and tells the guest of those that changed.
     pub fn refresh_disks(&self) {
-        for (device, config) in self.devices.refresh() {
-            self.decide(|domain, ram, effects| domain.config_changed(device, config, ram, effects));
+        for refreshed in self.devices.refresh() {
+            match refreshed {
+                Ok((device, config)) => {
+                    self.decide(|domain, ram, effects| domain.config_changed(device, config, ram, effects));
+                }
+                Err(why) => self.log(why),
+            }
         }
     }
 
@@ -99,11 +106,16 @@ impl Host {
         let mut effects = Vec::new();
         let mut domain = self.domain();
         let result = decision(&mut domain, &self.ram, &mut effects);
-        let slow: Vec<_> = effects.into_iter().filter_map(|effect| self.quick(effect)).collect();
+        let rest = effects.into_iter().filter_map(|effect| self.quick(effect));
+        let (texts, slow): (Vec<_>, Vec<_>) =
+            rest.partition(|effect| matches!(effect, Effect::ConsoleWrite(_) | Effect::Log(_)));
         let is_slow = !slow.is_empty();
         if is_slow {
             lock(&self.slow).extend(slow);
         }
+        drop(domain);
+        // An operator's terminal may be stopped: nobody but the writer waits for it.
+        texts.into_iter().for_each(|text| self.tell(text));
         (result, is_slow)
     }
 
@@ -120,7 +132,15 @@ impl Host {
         }
     }
 
-    /// Carries an effect out if it touches gates or the console alone; gives it back otherwise.
+    fn tell(&self, text: Effect) {
+        match text {
+            Effect::ConsoleWrite(bytes) => self.early_write(&bytes),
+            Effect::Log(line) => self.log(line),
+            _ => {}
+        }
+    }
+
+    /// Carries an effect out if it touches gates alone; gives it back otherwise.
     fn quick(&self, effect: Effect) -> Option<Effect> {
         match effect {
             Effect::Raise { vcpu, port } => self.deliver(vcpu, port),
@@ -133,8 +153,6 @@ impl Host {
                 let upcall = (entry != 0).then_some(Upcall { entry, stack_top });
                 self.gate(vcpu).set_upcall(upcall);
             }
-            Effect::ConsoleWrite(bytes) => self.early_write(&bytes),
-            Effect::Log(line) => self.log(line),
             slow => return Some(slow),
         }
         None
@@ -199,8 +217,8 @@ impl Host {
             Effect::Control { token, device, operation, data } => {
                 return Some((token, self.devices.control(device, operation, &data).map(|()| Finished::Done)));
             }
-            // Was done under the core's lock already.
-            quick => drop(self.quick(quick)),
+            // Done already, under the core's lock or behind it.
+            _ => {}
         }
         None
     }
@@ -213,15 +231,11 @@ impl Host {
         }
     }
 
-    /// Output that a guest writes without a device. An operator's terminal is not the guest's to command, so control
-    /// bytes other than newline and tab are replaced.
+    /// Output that a guest writes without a device.
     fn early_write(&self, bytes: &[u8]) {
-        let clean: Vec<u8> = bytes
-            .iter()
-            .map(|byte| if matches!(byte, b'\n' | b'\t' | b' '..=b'~' | 0x80..) { *byte } else { b'?' })
-            .collect();
+        let text = printable(bytes);
         let mut console = lock(&self.console);
-        let _ = console.write_all(&clean).and_then(|()| console.flush());
+        let _ = console.write_all(text.as_bytes()).and_then(|()| console.flush());
     }
 
     /// A line for the operator.

@@ -6,11 +6,14 @@ use object::elf::{self, FileHeader64, ProgramHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 use pvkit_abi::discovery::{GuestNote, NOTE_NAME, NOTE_TYPE, NoteFlags};
 use pvkit_abi::entry::IMAGE_BASE_MIN;
+use std::io::Read;
 use std::path::Path;
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Largest image file read, in bytes.
 const MAX_FILE: u64 = 256 << 20;
+/// End of the highest segment: the 4 KiB tables of the image must fit below it.
+pub const MAX_END: u64 = 64 << 20;
 /// Most loadable segments.
 const MAX_SEGMENTS: usize = 32;
 
@@ -44,11 +47,18 @@ impl Image {
     /// # Errors
     /// Names what is wrong with the file.
     pub fn read(path: &Path) -> Result<Self, ImageError> {
-        let size = std::fs::metadata(path).map_err(ImageError::Read)?.len();
-        if size > MAX_FILE {
-            return Err(ImageError::TooLarge { size, limit: MAX_FILE });
+        let file = std::fs::File::open(path).map_err(ImageError::Read)?;
+        let about = file.metadata().map_err(ImageError::Read)?;
+        if !about.is_file() {
+            return Err(ImageError::NotAFile);
         }
-        Self::parse(&std::fs::read(path).map_err(ImageError::Read)?)
+        let mut bytes = Vec::new();
+        // A file may grow while it is read.
+        file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(ImageError::Read)?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Err(ImageError::TooLarge { size: about.len(), limit: MAX_FILE });
+        }
+        Self::parse(&bytes)
     }
 
     /// Judges an image's bytes. Whatever they are, the result is an image that fits its own claims, or an error.
@@ -95,13 +105,27 @@ fn load_segments(programs: &[ProgramHeader64<LE>], bytes: &[u8]) -> Result<Vec<S
         }
         let flags = program.p_flags(LE);
         let rights = Rights { write: flags & elf::PF_W != 0, execute: flags & elf::PF_X != 0 };
-        segments.push(Segment { address, memory_size, rights, data: data.to_vec() });
-        if segments.len() > MAX_SEGMENTS {
+        // Segments do not overlap (below), so what they hold together is bounded by where they may lie.
+        if address + memory_size > MAX_END {
+            return Err(ImageError::TooHigh { end: address + memory_size, limit: MAX_END });
+        }
+        if segments.len() == MAX_SEGMENTS {
             return Err(ImageError::Malformed("too many segments"));
         }
+        segments.push((Segment { address, memory_size, rights, data: Vec::new() }, data));
     }
-    segments.sort_by_key(|s| s.address);
-    let overlap = segments.iter().zip(segments.iter().skip(1)).any(|(a, b)| a.address + a.memory_size > b.address);
+    let segments = ascending(segments)?;
+    Ok(segments.into_iter().map(|(segment, data)| Segment { data: data.to_vec(), ..segment }).collect())
+}
+
+/// Segments with the part of the file that fills each.
+type Found<'a> = Vec<(Segment, &'a [u8])>;
+
+/// In the order of their addresses; none may overlap another.
+fn ascending(mut segments: Found<'_>) -> Result<Found<'_>, ImageError> {
+    segments.sort_by_key(|(segment, _)| segment.address);
+    let mut pairs = segments.iter().zip(segments.iter().skip(1));
+    let overlap = pairs.any(|((a, _), (b, _))| a.address + a.memory_size > b.address);
     match (segments.is_empty(), overlap) {
         (true, _) => Err(ImageError::Malformed("nothing to load")),
         (_, true) => Err(ImageError::Malformed("overlapping segments")),

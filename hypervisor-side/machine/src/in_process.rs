@@ -14,11 +14,12 @@ use crate::error::MachineError;
 use crate::gate::{Gate, Wake};
 use crate::host::Host;
 use crate::memory::GuestRam;
-use crate::report::{End, Report};
+use crate::report::{End, Report, printable};
 use pvkit_abi::PAGE_SIZE;
 use pvkit_abi::bus::DoorbellKind;
 use pvkit_abi::discovery::{BootFlags, BootInfo, MAX_DOORBELLS, Region, RegionKind, Transport};
 use pvkit_abi::hypercall::{Call, ShutdownReason};
+use pvkit_abi::status::CallError;
 use pvkit_core::{Domain, DomainConfig, GuestAddr, GuestMemory, Outcome};
 use pvkit_shared_memory::SharedBytes;
 use std::any::Any;
@@ -90,6 +91,7 @@ pub fn run(
         machine.host.log("the guest's thread does not leave and is abandoned".into());
     }
     machine.host.close_all();
+    machine.ram.retire();
     let end = machine.end.get().cloned().unwrap_or(End::Stopped);
     Ok(Report { end, machine: "in-process", negotiated: machine.host.negotiated(), counters: machine.host.counters() })
 }
@@ -107,6 +109,7 @@ fn platform(config: MachineConfig) -> Result<InProcessPlatform, MachineError> {
         groups: groups.clone(),
         tsc_khz: 0,
         tsc_at_start: 0,
+        wall_clock_ns: boot::wall_clock_ns(),
         seed: crate::run::seed(),
     };
     let region = |base, length, kind| Region { base, length, kind, reserved: 0 };
@@ -119,7 +122,7 @@ fn platform(config: MachineConfig) -> Result<InProcessPlatform, MachineError> {
     }
     ram.write(GuestAddr(cmdline), config.cmdline.as_bytes()).map_err(outside)?;
     let gate = Gate::new(&ram, GuestAddr(vcpu_area)).map_err(outside)?;
-    let devices = Devices::new(config.devices);
+    let devices = Devices::new(config.devices, 1);
     let domain = Domain::new(DomainConfig { vcpus: 1, groups, devices: devices.configs(), cpl3_allowed: true });
     let machine = Arc::new_cyclic(|me: &Weak<InProcessMachine>| {
         let carrier: Weak<dyn Carrier> = me.clone();
@@ -149,7 +152,8 @@ fn end_of(payload: Box<dyn Any + Send>) -> End {
 }
 
 impl InProcessPlatform {
-    /// The guest's memory; addresses are those of this process. Stays mapped as long as the platform lives.
+    /// The guest's memory; addresses are those of this process and stay mapped for ever, but the content goes with the
+    /// run.
     #[must_use]
     pub fn memory(&self) -> Option<SharedBytes> {
         self.machine.ram.shared(self.machine.ram.base(), self.machine.ram.len()).ok()
@@ -164,6 +168,10 @@ impl InProcessPlatform {
     /// One hypercall. Those that do not return leave the thread by unwinding.
     #[must_use]
     pub fn hypercall(&self, call: Call, args: [u64; 5]) -> i64 {
+        if std::thread::panicking() {
+            // A destructor of a guest that is leaving: it has nothing more to say, and must not leave twice.
+            return CallError::BUSY.to_result();
+        }
         let host = &self.machine.host;
         host.exits.hypercall.fetch_add(1, Ordering::Relaxed);
         if host.gate(0).is_stopped() {
@@ -182,11 +190,11 @@ impl InProcessPlatform {
             }
             Outcome::WallClock => boot::wall_clock_ns() as i64,
             // There are no upcalls without a processor to interrupt.
-            Outcome::UpcallReturn(_) => pvkit_abi::status::CallError::UNSUPPORTED.to_result(),
+            Outcome::UpcallReturn(_) => CallError::UNSUPPORTED.to_result(),
             Outcome::Shutdown { reason: ShutdownReason::REBOOT, .. } => leave(End::Reboot),
             Outcome::Shutdown { code, .. } => leave(End::PowerOff { code }),
             Outcome::Crash { message } => leave(End::Crash {
-                message: String::from_utf8_lossy(&message).into_owned(),
+                message: printable(&message),
                 registers: "registers: none, the guest is a thread".into(),
             }),
         }

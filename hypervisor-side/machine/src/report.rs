@@ -26,6 +26,13 @@ pub enum End {
     Stopped,
 }
 
+/// A guest's text as an operator's terminal may see it: control characters other than newline and tab are replaced, so
+/// that a guest cannot command the terminal.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    let plain = |c: char| if c.is_control() && c != '\n' && c != '\t' { '?' } else { c };
+    String::from_utf8_lossy(bytes).chars().map(plain).collect()
+}
+
 /// Exits to user space, counted where they are handled.
 #[derive(Debug, Default)]
 pub(crate) struct ExitCounts {
@@ -33,9 +40,13 @@ pub(crate) struct ExitCounts {
     pub stray: AtomicU64,
     pub halt: AtomicU64,
     pub kick: AtomicU64,
+    /// Re-entries that only complete a pending instruction.
+    pub settle: AtomicU64,
     pub other: AtomicU64,
     /// Not exits: upcalls delivered.
     pub upcalls: AtomicU64,
+    /// Not exits: upcalls that had no stack to go to.
+    pub lost_upcalls: AtomicU64,
 }
 
 impl ExitCounts {
@@ -45,6 +56,7 @@ impl ExitCounts {
             ("stray access", &self.stray),
             ("halt", &self.halt),
             ("kick", &self.kick),
+            ("completion", &self.settle),
             ("other", &self.other),
         ];
         let loaded = all.map(|(name, count)| (name.to_string(), count.load(Ordering::Relaxed)));

@@ -6,14 +6,16 @@ use crate::error::MachineError;
 use crate::report::Report;
 use pvkit_abi::bus::Class;
 use pvkit_abi::discovery::{GuestNote, NoteFlags};
-use pvkit_abi::version::GroupOffer;
+use pvkit_abi::version::{CURRENT, GroupOffer};
 use std::sync::Arc;
 
 /// Bytes of a large page: the unit of guest memory.
 const LARGE: u64 = 2 << 20;
 
 /// Runs a guest until it ends by itself or `control` stops it. When this returns, no thread, no descriptor and no lock
-/// of the run is left.
+/// of the run is left; but an in-process guest that makes no hypercalls cannot be stopped, and keeps its own.
+///
+/// The signal SIGRTMIN belongs to this crate: its handler is installed, and unblocked on the vCPUs' threads.
 ///
 /// # Errors
 /// If the guest cannot be started; nothing has run then.
@@ -44,6 +46,10 @@ pub fn check_note(note: &GuestNote, groups: &[GroupOffer], devices: &[Device]) -
         let given = devices.iter().filter(|device| device.class() == need.class).count();
         if given < usize::from(need.required) {
             return Err(MachineError::Devices { class: need.class, needs: need.required, given: given as u16 });
+        }
+        // Every protocol of this host stands at the ABI's version.
+        if given > 0 && (need.major != CURRENT.major || need.minor > CURRENT.minor) {
+            return Err(MachineError::Protocol { class: need.class, needs: (need.major, need.minor) });
         }
     }
     Ok(())

@@ -20,6 +20,8 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
     let control = Control::new();
     let stop = Arc::clone(&control);
     let caught = signals::watch(move || stop.stop()).map_err(Failure::run)?;
+    let refresh = Arc::clone(&control);
+    signals::on_refresh(move || refresh.refresh_disks()).map_err(Failure::run)?;
     let report = run_on_console(options, &control)?;
     write_stats(options, &report)?;
     exit_code(&report.end, &caught)

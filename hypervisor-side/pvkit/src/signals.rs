@@ -1,9 +1,9 @@
 //! Ctrl-C, SIGTERM and SIGHUP: one thread waits for them and asks the work to end; a second signal, or five seconds,
-//! ends the process.
+//! ends the process. SIGUSR1: another thread tells the work that disks may have another size.
 
 use crate::failure::signal_status;
 use crate::terminal;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::io;
 use std::sync::Arc;
@@ -52,6 +52,16 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<Caught> {
         }
     })?;
     Ok(caught)
+}
+
+/// Calls `refresh` at every SIGUSR1, from a thread of its own.
+///
+/// # Errors
+/// The signal cannot be taken over.
+pub fn on_refresh(refresh: impl Fn() + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new([SIGUSR1])?;
+    thread::Builder::new().name("refresh".into()).spawn(move || signals.forever().for_each(|_| refresh()))?;
+    Ok(())
 }
 
 /// Ends the process now; the kernel closes files, locks and the virtual machine.

@@ -3,7 +3,9 @@
 mod guest;
 
 use guest::{folder, pvkit};
+use pvkit_abi::discovery::{GuestNote, NOTE_NAME, NOTE_TYPE, NoteFlags, NoteGroup};
 use std::fs;
+use std::mem::offset_of;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -118,6 +120,41 @@ fn files_that_are_no_guests_are_named() {
     fs::remove_dir_all(folder).unwrap();
 }
 
+#[test]
+fn an_image_that_needs_what_the_host_lacks_is_refused_by_name() {
+    let Some(tiny) = guest::tiny() else { return };
+    let folder = folder("needs-more");
+    let path = folder.join("image");
+    let name = path.to_str().unwrap();
+    let image = fs::read(tiny).unwrap();
+    let groups = note_of(&image) + offset_of!(GuestNote, groups);
+    let flags = note_of(&image) + offset_of!(GuestNote, flags);
+    let cpl3 = u8::try_from(NoteFlags::CPL3.bits()).unwrap();
+    for (at, byte, arguments, words) in [
+        (groups + offset_of!(NoteGroup, major), 99, &[][..], ["EVENT", "99"]),
+        (groups + offset_of!(NoteGroup, features) + 5, 1, &[], ["EVENT", "0x10000000000"]),
+        (groups, 0xee, &[], ["0xee", "update pvkit"]),
+        (flags + 3, 0x80, &[], ["flags", "0x80"]),
+        (flags, cpl3, &["--cpl", "0"], ["CPL 0", "CPL 3"]),
+    ] {
+        let mut changed = image.clone();
+        changed[at] = byte;
+        fs::write(&path, changed).unwrap();
+        refuses(&[&["--kernel", name, "--cmdline", "hello"], arguments].concat(), &words);
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Where the note's description is in an image: behind sizes, type and the owner's name, padded to eight bytes.
+fn note_of(image: &[u8]) -> usize {
+    let mut head = Vec::new();
+    for word in [NOTE_NAME.len() as u32, size_of::<GuestNote>() as u32, NOTE_TYPE] {
+        head.extend(word.to_le_bytes());
+    }
+    head.extend(NOTE_NAME);
+    image.windows(head.len()).position(|window| window == head).unwrap() + 12 + 8
+}
+
 /// The header of a fixed-address x86-64 ELF file with one loadable segment at 4 MiB.
 fn elf_without_note() -> Vec<u8> {
     let mut elf = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -142,13 +179,13 @@ fn a_guest_that_needs_more_than_it_gets_is_refused() {
 /// Runs as a user without rights, or answers `None` visibly where that is not possible.
 fn as_nobody(arguments: &[&str]) -> Option<(Option<i32>, String)> {
     if !rustix::process::getuid().is_root() {
-        guest::skip("only root can become another user");
+        guest::skip("root", "only root can become another user");
         return None;
     }
     match pvkit(arguments).uid(NOBODY).gid(NOBODY).current_dir("/").output() {
         Ok(output) => Some((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())),
         Err(error) => {
-            guest::skip(&format!("another user cannot start {}: {error}", guest::PVKIT));
+            guest::skip("other-user", &format!("it cannot start {}: {error}", guest::PVKIT));
             None
         }
     }
@@ -172,7 +209,7 @@ fn a_read_only_image_opened_for_writing_is_named() {
 fn no_permission_on_kvm_says_how_to_get_it() {
     let Some(tiny) = guest::tiny() else { return };
     if fs::metadata("/dev/kvm").is_ok_and(|kvm| kvm.permissions().mode() & 0o006 == 0o006) {
-        guest::skip("everyone may open /dev/kvm here");
+        guest::skip("kvm-permission", "everyone may open /dev/kvm here");
         return;
     }
     let copy = std::env::temp_dir().join(format!("pvkit-tiny-{}", std::process::id()));

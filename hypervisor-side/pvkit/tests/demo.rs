@@ -107,7 +107,7 @@ fn however_the_demo_ends_no_process_and_no_file_stays() {
 #[test]
 fn a_killed_demo_takes_its_compilers_with_it() {
     if let Err(problem) = pvkit_machine::probe_kvm() {
-        return guest::skip(&format!("no image is built without KVM: {problem}"));
+        return guest::skip("kvm", &format!("no image is built: {problem}"));
     }
     let workshop = folder("demo-build");
     let mut child = pvkit(&["demo", "--machine", "kvm", "--offline"])
@@ -141,7 +141,7 @@ fn the_same_documents_give_the_same_disk() {
     };
     let (one, ready_made) = make("one.img");
     if ready_made {
-        guest::skip("mke2fs is missing (apt-get install e2fsprogs)");
+        guest::skip("mke2fs", "apt-get install e2fsprogs");
     }
     // File times have a resolution: a disk that kept one would differ now.
     std::thread::sleep(std::time::Duration::from_millis(1100));

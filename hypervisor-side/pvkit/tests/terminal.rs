@@ -2,7 +2,7 @@
 
 mod guest;
 
-use guest::{PVKIT, send, tiny, wait_for_end};
+use guest::{PVKIT, send, tiny, unikernel, wait_for_end};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Termios, tcgetattr};
@@ -87,13 +87,13 @@ fn watch(mut screen: File) -> Receiver<Vec<u8>> {
 fn keys_and_signals_leave_and_restore_the_terminal() {
     let Some(tiny) = tiny() else { return };
     for (typed, code) in [(&b"\x01x"[..], Some(0)), (b"\x03", Some(130))] {
-        let mut seat = Seat::take(tiny, "spin");
+        let mut seat = Seat::take(&tiny, "spin");
         seat.wait_for("hello");
         assert!(!seat.modes().intersects(LocalModes::ICANON | LocalModes::ECHO), "the guest gets single keys");
         seat.keyboard.write_all(typed).unwrap();
         assert_eq!(seat.leave(), code);
     }
-    let mut seat = Seat::take(tiny, "spin");
+    let mut seat = Seat::take(&tiny, "spin");
     seat.wait_for("hello");
     send(&seat.child, Signal::TERM);
     assert_eq!(seat.leave(), Some(143));
@@ -102,7 +102,7 @@ fn keys_and_signals_leave_and_restore_the_terminal() {
 #[test]
 fn a_crash_restores_the_terminal() {
     let Some(tiny) = tiny() else { return };
-    let mut seat = Seat::take(tiny, "ud2");
+    let mut seat = Seat::take(&tiny, "ud2");
     seat.wait_for("rip=");
     assert_eq!(seat.leave(), Some(101));
 }
@@ -110,10 +110,21 @@ fn a_crash_restores_the_terminal() {
 #[test]
 fn ctrl_a_h_shows_the_keys() {
     let Some(tiny) = tiny() else { return };
-    let mut seat = Seat::take(tiny, "spin");
+    let mut seat = Seat::take(&tiny, "spin");
     seat.wait_for("hello");
     seat.keyboard.write_all(b"\x01h").unwrap();
     seat.wait_for("Ctrl-a x");
     seat.keyboard.write_all(b"\x01x").unwrap();
+    assert_eq!(seat.leave(), Some(0));
+}
+
+#[test]
+fn typed_keys_reach_the_guest() {
+    let Some(unikernel) = unikernel() else { return };
+    let mut seat = Seat::take(&unikernel, "app=echo");
+    seat.wait_for("echo until q");
+    seat.keyboard.write_all(b"some\x01\x01text\x01c").unwrap();
+    seat.wait_for("some\x01text\x03");
+    seat.keyboard.write_all(b"q").unwrap();
     assert_eq!(seat.leave(), Some(0));
 }

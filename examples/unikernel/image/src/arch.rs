@@ -75,7 +75,13 @@ fn name(address: u64, length: u64) -> Result<SharedBytes, &'static str> {
 /// Reads the boot info at `address`, once.
 pub fn boot_memory(address: u64) -> Result<BootMemory, &'static str> {
     let mut info = BootInfo::new_zeroed();
-    name(address, size_of::<BootInfo>() as u64)?.read(0, info.as_mut_bytes()).map_err(|_| "boot info")?;
+    let mut head = [0; 12];
+    name(address, head.len() as u64)?.read(0, &mut head).map_err(|_| "boot info")?;
+    // An older host's may be shorter, a newer one's longer: the common part is read, the rest is zero.
+    let [_, _, _, _, _, _, _, _, a, b, c, d] = head;
+    let size = (u32::from_le_bytes([a, b, c, d]) as usize).min(size_of::<BootInfo>());
+    let common = info.as_mut_bytes().get_mut(..size).ok_or("boot info")?;
+    name(address, size as u64)?.read(0, common).map_err(|_| "boot info")?;
     if info.magic != BOOT_MAGIC {
         return Err("the boot info has no pvkit magic");
     }
@@ -112,10 +118,8 @@ pub fn call(call: Call, arguments: [u64; 3]) -> i64 {
 
 /// Ends the guest with a status.
 pub fn power_off(code: i32) -> ! {
-    loop {
-        call(Call::SCHED_SHUTDOWN, [u64::from(ShutdownReason::POWER_OFF.0), u64::from(code as u8), 0]);
-        core::hint::spin_loop();
-    }
+    call(Call::SCHED_SHUTDOWN, [u64::from(ShutdownReason::POWER_OFF.0), u64::from(code as u8), 0]);
+    crash("the host refused to power the guest off")
 }
 
 /// Ends the guest with its last words.

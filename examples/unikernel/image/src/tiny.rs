@@ -2,7 +2,8 @@
 //!
 //! `hello` negotiates and says so · `cpuid` also looks for the host's leaves · `smp` starts every other vCPU and waits for
 //! each to signal · `upcalls` runs a loop that checks every register while another vCPU interrupts it · `null`, `ud2`,
-//! `text`, `stack` die in the way they are called · `wild` makes every mistake that needs no second vCPU, and lives.
+//! `text`, `stack`, `overflow` die in the way they are called · `wild` makes every mistake that needs no second vCPU, and
+//! lives · `tables` tries to have the host write the tables that are out of its own reach.
 #![no_std]
 #![no_main]
 
@@ -21,7 +22,7 @@ use pvkit_abi::hypercall::{Call, VcpuStart};
 use pvkit_abi::version::{CURRENT, Group, GroupChoice, MAX_GROUPS, Negotiate, NegotiateReply};
 use zerocopy::FromZeros;
 
-const GROUPS: [Group; 4] = [Group::EVENT, Group::SCHED, Group::CONSOLE, Group::VCPU];
+const GROUPS: [Group; 5] = [Group::EVENT, Group::BUS, Group::SCHED, Group::CONSOLE, Group::VCPU];
 
 #[unsafe(link_section = ".note.pvkit")]
 #[used]
@@ -58,6 +59,7 @@ fn serve(memory: &BootMemory) -> Result<(), &'static str> {
             "smp" => start_others(memory)?,
             "upcalls" => integrity::run(memory)?,
             "wild" => wild::run(memory)?,
+            "tables" => wild::tables()?,
             fatal => die(fatal)?,
         }
     }
@@ -170,6 +172,8 @@ fn die(word: &str) -> Result<(), &'static str> {
             // SAFETY: never comes back: the push faults on a bad stack, and the exception is reported from its own.
             unsafe { core::arch::asm!("mov rsp, 8", "push rax", "2: jmp 2b", options(noreturn)) };
         }
+        // SAFETY: never comes back: pushes until the guard page below the stack, which is the test.
+        "overflow" => unsafe { core::arch::asm!("2: push rax", "jmp 2b", options(noreturn)) },
         // SAFETY: an endless loop that touches nothing.
         "spin" => unsafe { core::arch::asm!("2: pause", "jmp 2b", options(noreturn)) },
         _ => return Err("a word of the command line that this guest does not know"),

@@ -20,6 +20,7 @@ pub mod offload;
 mod receive;
 mod segments;
 mod steering;
+mod switch;
 mod transmit;
 
 pub use control::{PortControl, with_needs};
@@ -30,6 +31,7 @@ pub use loopback::Loopback;
 pub use offer::{MAX_SEGMENTS, config_bytes, offer};
 pub use receive::{RECEIVE_WORDS, ReceiveQueue};
 pub use steering::{Steering, SteeringSnapshot};
+pub use switch::{PortOptions, PortSnapshot, Switch, SwitchError, SwitchLimits, SwitchPort};
 pub use transmit::TransmitQueue;
 
 use pvkit_abi::net::NetFeatures;

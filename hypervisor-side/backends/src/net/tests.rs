@@ -1,4 +1,4 @@
 mod control;
-mod port;
+pub(crate) mod port;
 mod receive;
 mod transmit;

@@ -7,7 +7,7 @@ use pvkit_abi::event::{PortStatus, UpcallFrame};
 use pvkit_abi::hypercall::{Call, MAX_BLOCK_NS, ShutdownReason, VcpuStart};
 use pvkit_abi::status::CallError;
 use pvkit_abi::version::{CURRENT, Group, GroupChoice, GroupOffer, RefusalReason};
-use zerocopy::FromZeros;
+use zerocopy::{FromZeros, IntoBytes};
 
 const MISSING: u64 = 0x10;
 
@@ -22,7 +22,7 @@ fn calls_before_negotiation_are_refused() {
 }
 
 #[test]
-fn last_words_are_heard_before_negotiation() {
+fn guest_can_end_before_negotiation() {
     let memory = FakeMemory::new(8);
     let mut machine = FakeMachine::new(domain(), &memory);
     let mut guest = FakeGuest::new(&memory);
@@ -30,6 +30,8 @@ fn last_words_are_heard_before_negotiation() {
     guest.write(text, b"no memory");
     let crash = machine.outcome(0, 0, Call::SCHED_CRASH, [text, 9, 0, 0, 0]);
     assert_eq!(crash, Outcome::Crash { message: b"no memory".to_vec() });
+    let off = machine.outcome(0, 0, Call::SCHED_SHUTDOWN, [0, 3, 0, 0, 0]);
+    assert_eq!(off, Outcome::Shutdown { reason: ShutdownReason::POWER_OFF, code: 3 });
 }
 
 #[test]
@@ -172,6 +174,19 @@ fn console_write_says_how_much_it_took() {
     machine.take_effects();
     assert_eq!(machine.call(Call::CONSOLE_WRITE, [MISSING, 0, 0, 0, 0]), 0);
     assert_eq!(machine.take_effects(), []);
+}
+
+#[test]
+fn entry_that_is_no_address_is_refused() {
+    let memory = FakeMemory::new(16);
+    let (mut machine, mut guest) = connected(&memory);
+    for entry in [1 << 47, 1 << 63, u64::MAX >> 1] {
+        assert_eq!(machine.call(Call::EVENT_SET_UPCALL, [entry, 0x1000, 0, 0, 0]), CallError::INVALID.to_result());
+        let start = VcpuStart { size: 32, vcpu: 1, entry, stack_top: 0x1000, argument: 0 };
+        let at = guest.page();
+        guest.write(at, start.as_bytes());
+        assert_eq!(machine.call(Call::VCPU_START, [at, 0, 0, 0, 0]), CallError::INVALID.to_result());
+    }
 }
 
 #[test]

@@ -3,21 +3,24 @@
 //!
 //! `PVKIT_HOSTILE_STEPS` says how many calls; the default is quick.
 
-use super::{ACCEPT, ALL, domain, offers, status};
+use super::{ACCEPT, ALL, domain_with_net, offers, status};
 use crate::fake::{FakeGuest, FakeMachine, FakeMemory, message, with_body};
 use crate::{Effect, Outcome};
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
-use pvkit_abi::bus::{Accept, Kind, Message, NameGrant, OpenQueue, ShareGrant};
+use pvkit_abi::bus::{Accept, CONTROL_BYTES, Control, Kind, Message, NameGrant, OpenQueue, ShareGrant};
 use pvkit_abi::event::NO_PORT;
 use pvkit_abi::grant::GrantRef;
 use pvkit_abi::hypercall::{Call, MAX_BLOCK_NS};
+use pvkit_abi::ring::{REQUEST_BYTES, area_pages};
 use std::collections::BTreeSet;
 
 const PAGES: u64 = 24;
+/// Block, console and network.
+const DEVICES: u64 = 3;
 /// Each of 16 requests gives at most one effect of its own; then there are a raise, one log line, and a close for
-/// each of two devices.
-const MOST_EFFECTS: usize = 16 + 1 + 1 + 2;
+/// each device.
+const MOST_EFFECTS: usize = 16 + 1 + 1 + DEVICES as usize;
 
 struct Hostile<'m> {
     memory: &'m FakeMemory,
@@ -68,6 +71,7 @@ impl Hostile<'_> {
             Call::SCHED_CRASH,
             Call::SCHED_EXCEPTION,
             Call::CONSOLE_WRITE,
+            Call::TIME_WALL_CLOCK,
             Call::VCPU_START,
         ];
         match self.below(20) {
@@ -124,10 +128,11 @@ impl Hostile<'_> {
             Kind::GRANT_REVOKE,
             Kind::GRANT_QUERY,
             Kind::RESCAN,
+            Kind::CONTROL,
             Kind(self.below(256) as u8),
         ];
-        let kind = kinds[self.below(10) as usize];
-        let device = if kind == Kind::RESCAN { 0 } else { 1 + self.below(2) as u32 };
+        let kind = kinds[self.below(kinds.len() as u64) as usize];
+        let device = if kind == Kind::RESCAN { 0 } else { 1 + self.below(DEVICES) as u32 };
         let bus = &self.machine.domain.bus;
         let known = bus.devices.get((device as usize).wrapping_sub(1)).map_or(bus.epoch, |device| device.epoch);
         let epoch = if self.below(16) == 0 { self.number() } else { known };
@@ -145,19 +150,28 @@ impl Hostile<'_> {
                 let grant = GrantRef::new(self.below(3) as u16, self.below(8) as u16);
                 with_body(kind, device, epoch, &NameGrant { grant, reserved: 0 })
             }
+            Kind::CONTROL => {
+                let size = self.below(2 * CONTROL_BYTES as u64) as u16;
+                let mut data = [0; CONTROL_BYTES];
+                let spoilt = self.below(8) == 0;
+                let meant = if spoilt { CONTROL_BYTES } else { CONTROL_BYTES.min(size.into()) };
+                self.random.fill_bytes(&mut data[..meant]);
+                let reserved = u32::from(self.below(8) == 0);
+                with_body(kind, device, epoch, &Control { operation: size, size, reserved, data })
+            }
             _ => message(kind, device, epoch),
         }
     }
 
     fn plausible_queue(&mut self) -> OpenQueue {
         let page_list = self.memory.page(PAGES - 1 - self.below(4));
-        for slot in 0..self.below(4) {
+        for slot in 0..self.below(6) {
             let page = self.memory.page(8 + self.below(PAGES));
             self.store(page_list + slot * 8, &page.to_le_bytes());
         }
         OpenQueue {
             queue: self.below(3) as u16,
-            completion_bytes: 8,
+            completion_bytes: [8, 8, 8, 32, 32, 16][self.below(6) as usize],
             depth: [2, 4, 64, 64, 3, 128][self.below(6) as usize],
             event_port: if self.below(2) == 0 { NO_PORT } else { self.below(4) as u32 },
             reserved: 0,
@@ -226,11 +240,13 @@ impl Hostile<'_> {
     }
 }
 
-const REACHED: [&str; 5] = ["close", "open", "reset", "revoke", "share"];
+const REACHED: [&str; 7] = ["close", "control", "open", "open wide", "reset", "revoke", "share"];
 
 fn name_of(effect: &Effect) -> Option<&'static str> {
     match effect {
+        Effect::OpenQueue { completion_bytes: 32, .. } => Some("open wide"),
         Effect::OpenQueue { .. } => Some("open"),
+        Effect::Control { .. } => Some("control"),
         Effect::ShareGrant { .. } => Some("share"),
         Effect::RevokeGrant { .. } => Some("revoke"),
         Effect::CloseDevice { token: Some(_), .. } => Some("close"),
@@ -242,9 +258,13 @@ fn name_of(effect: &Effect) -> Option<&'static str> {
 fn is_bounded(effect: &Effect) -> bool {
     match effect {
         Effect::ConsoleWrite(text) => text.len() <= 1024,
-        Effect::OpenQueue { request_pages, completion_pages, depth, .. } => {
-            *depth <= 64 && request_pages.len() + completion_pages.len() <= 2
+        Effect::OpenQueue { request_pages, completion_pages, depth, completion_bytes, .. } => {
+            let completions = area_pages(*depth, usize::from(*completion_bytes));
+            *depth <= 128
+                && [8, 32].contains(completion_bytes)
+                && (request_pages.len(), completion_pages.len()) == (area_pages(*depth, REQUEST_BYTES), completions)
         }
+        Effect::Control { data, .. } => data.len() <= CONTROL_BYTES,
         Effect::Log(line) => line.len() <= 300,
         _ => true,
     }
@@ -261,7 +281,7 @@ fn guest_that_does_anything_costs_errors_and_nothing_more() {
     let mut random = [0; 32];
     random[..8].copy_from_slice(&u64::to_le_bytes(seed));
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &random);
-    let mut machine = FakeMachine::new(domain(), &memory);
+    let mut machine = FakeMachine::new(domain_with_net(), &memory);
     let mut guest = FakeGuest::new(&memory);
     assert_eq!(guest.negotiate(&mut machine, &ALL).0, 0);
     let mut hostile = Hostile { memory: &memory, machine, guest, usable: false, seen: BTreeSet::new(), random };
@@ -274,14 +294,14 @@ fn guest_that_does_anything_costs_errors_and_nothing_more() {
 
     // The same domain serves an honest guest.
     memory.fail(0, 0);
-    for device in [1, 2] {
+    for device in 1..=DEVICES as u32 {
         hostile.machine.host(|domain, memory, effects| domain.backend_back(device, memory, effects));
     }
     hostile.machine.answers = true;
     let Hostile { guest, machine, .. } = &mut hostile;
     guest.reset();
     guest.bus_setup(machine, NO_PORT).unwrap();
-    assert_eq!(offers(guest).len(), 2);
+    assert_eq!(offers(guest).len(), DEVICES as usize);
     let rescan = message(Kind::RESCAN, 0, guest.epoch);
     assert_eq!(status(&guest.request(machine, &rescan)), Ok(()));
 }

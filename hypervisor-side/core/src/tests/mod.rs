@@ -25,13 +25,18 @@ pub(crate) const ALL: [Group; 7] =
 
 /// A domain with one block and one console device, devices 1 and 2.
 pub(crate) fn domain() -> Domain {
-    let device = |class, instance| DeviceConfig { offer: offer(class, instance) };
-    Domain::new(DomainConfig {
-        vcpus: 4,
-        groups: Domain::default_groups(),
-        devices: vec![device(Class::BLOCK, 0), device(Class::CONSOLE, 0)],
-        cpl3_allowed: false,
-    })
+    domain_of(&[offer(Class::BLOCK, 0), offer(Class::CONSOLE, 0)])
+}
+
+/// A domain with a network device besides, device 3, whose queues may be 128 deep.
+pub(crate) fn domain_with_net() -> Domain {
+    let net = Offer { max_depth: 128, ..offer(Class::NET, 0) };
+    domain_of(&[offer(Class::BLOCK, 0), offer(Class::CONSOLE, 0), net])
+}
+
+pub(crate) fn domain_of(offers: &[Offer]) -> Domain {
+    let devices = offers.iter().map(|offer| DeviceConfig { offer: *offer }).collect();
+    Domain::new(DomainConfig { vcpus: 4, groups: Domain::default_groups(), devices, cpl3_allowed: false })
 }
 
 /// A guest that has negotiated everything and set up its bus without an event port; its offers are taken.

@@ -1,8 +1,8 @@
 //! What the bus knows of network devices: queues come in pairs, receive completions are wide, features need each other.
 
-use super::{ALL, list, offers, status};
+use super::{ALL, domain_of, list, offers, status};
+use crate::Effect;
 use crate::fake::{FakeGuest, FakeMachine, FakeMemory, offer, with_body};
-use crate::{DeviceConfig, Domain, DomainConfig, Effect};
 use pvkit_abi::bus::{Accept, Class, Kind, Offer, OpenQueue};
 use pvkit_abi::event::NO_PORT;
 use pvkit_abi::net::{NetFeatures, RECEIVE_COMPLETION_BYTES};
@@ -16,13 +16,7 @@ const ACCEPT: Accept = Accept { version: CURRENT, queues: 4, reserved: 0, featur
 fn offered(memory: &FakeMemory) -> (FakeMachine<'_>, FakeGuest<'_>, u64) {
     let features = NetFeatures::all().bits();
     let offer = Offer { max_queues: 5, max_depth: 256, features, required: 0, ..offer(Class::NET, 0) };
-    let config = DomainConfig {
-        vcpus: 1,
-        groups: Domain::default_groups(),
-        devices: vec![DeviceConfig { offer }],
-        cpl3_allowed: false,
-    };
-    let mut machine = FakeMachine::new(Domain::new(config), memory);
+    let mut machine = FakeMachine::new(domain_of(&[offer]), memory);
     let mut guest = FakeGuest::new(memory);
     assert_eq!(guest.negotiate(&mut machine, &ALL).0, 0);
     guest.bus_setup(&mut machine, NO_PORT).unwrap();

@@ -1,6 +1,7 @@
 use super::*;
 use crate::image::Segment;
 use pvkit_abi::discovery::GuestNote;
+use pvkit_core::GuestMemory;
 
 fn image() -> Image {
     let mut note = GuestNote::new_zeroed();
@@ -29,6 +30,7 @@ fn loaded(memory: u64) -> (std::sync::Arc<GuestRam>, Layout) {
         groups: vec![],
         tsc_khz: 1,
         tsc_at_start: 0,
+        wall_clock_ns: 0,
         seed: [7; 32],
     };
     load(&ram, &image, &layout, "word", &facts).unwrap();
@@ -37,7 +39,7 @@ fn loaded(memory: u64) -> (std::sync::Arc<GuestRam>, Layout) {
 
 fn word(ram: &GuestRam, at: u64) -> u64 {
     let mut raw = [0; 8];
-    ram.read(GuestAddr(at), &mut raw).unwrap();
+    ram.part(GuestAddr(at), 8).unwrap().read(0, &mut raw).unwrap();
     u64::from_le_bytes(raw)
 }
 
@@ -60,13 +62,14 @@ fn walk(ram: &GuestRam, address: u64) -> Option<(u64, u64)> {
 }
 
 #[test]
-fn all_memory_but_page_0_is_mapped_at_its_own_address_and_nothing_above() {
+fn all_memory_but_page_0_and_the_guards_is_mapped_at_its_own_address_and_nothing_above() {
     let memory = 34 << 20;
-    let (ram, _) = loaded(memory);
+    let (ram, layout) = loaded(memory);
     assert_eq!(walk(&ram, 0), None);
     assert_eq!(walk(&ram, 0xfff), None);
     for address in (0x1000..memory).step_by(4096) {
-        assert_eq!(walk(&ram, address).map(|(_, physical)| physical), Some(address), "{address:#x}");
+        let expected = (!layout.is_guard(address)).then_some(address);
+        assert_eq!(walk(&ram, address).map(|(_, physical)| physical), expected, "{address:#x}");
     }
     assert_eq!(walk(&ram, memory), None);
     assert_eq!(walk(&ram, 1 << 40), None);
@@ -88,11 +91,35 @@ fn tables_are_the_supervisors_and_the_image_has_its_segments_rights() {
 }
 
 #[test]
+fn page_below_each_stack_has_no_memory() {
+    let (ram, layout) = loaded(34 << 20);
+    let boot_stack = layout.stack_top - u64::from(BOOT_STACK_BYTES);
+    assert!(walk(&ram, boot_stack).is_some());
+    assert_eq!(walk(&ram, boot_stack - 1), None);
+    for vcpu in [0, 1] {
+        let top = word(&ram, tss_of(vcpu) + 36);
+        assert!(walk(&ram, top - 2 * PAGE).is_some());
+        assert_eq!(walk(&ram, top - 2 * PAGE - 1), None, "vCPU {vcpu}");
+    }
+}
+
+#[test]
+fn hosts_tables_cannot_be_named_by_a_guest() {
+    let (ram, _) = loaded(34 << 20);
+    for at in [0x1000, PML4, LARGE - 8] {
+        assert_eq!(ram.write(GuestAddr(at), &[0; 8]), Err(Fault), "{at:#x}");
+        assert_eq!(ram.read(GuestAddr(at), &mut [0; 8]), Err(Fault), "{at:#x}");
+        assert!(ram.shared(GuestAddr(at), 16).is_err(), "{at:#x}");
+    }
+    assert_eq!(ram.write(GuestAddr(LARGE), &[0; 8]), Ok(()));
+}
+
+#[test]
 fn io_bitmap_allows_the_hypercall_port_and_the_doorbells_only() {
     let (ram, _) = loaded(34 << 20);
     for vcpu in [0, 1] {
         let mut bitmap = [0; 8192];
-        ram.read(GuestAddr(tss_of(vcpu) + TSS_HEAD), &mut bitmap).unwrap();
+        ram.part(GuestAddr(tss_of(vcpu) + TSS_HEAD), 8192).unwrap().read(0, &mut bitmap).unwrap();
         let allowed = |port: u32| bitmap[port as usize / 8] >> (port % 8) & 1 == 0;
         let hypercall = u32::from(HYPERCALL_PORT);
         let doorbells = u32::from(DOORBELL_PORT_BASE)..u32::from(DOORBELL_PORT_BASE) + 4 * u32::from(MAX_DOORBELLS);
@@ -126,6 +153,7 @@ fn memory_that_cannot_hold_the_image_is_refused_with_the_least_that_can() {
 
 #[test]
 fn largest_memory_and_image_have_room_for_their_tables() {
-    let tables = 2 + MAX_MEMORY.div_ceil(1 << 30) + MAX_IMAGE / LARGE;
+    let boot = MAX_CMDLINE as u64 + u64::from(MAX_STACK) + u64::from(MAX_VCPUS) * (PAGE + EXCEPTION_STACK) + 4 * PAGE;
+    let tables = 2 + MAX_MEMORY.div_ceil(1 << 30) + crate::image::MAX_END / LARGE + boot.div_ceil(LARGE) + 1;
     assert!(PML4 + tables * PAGE <= LARGE);
 }

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::io;
 use std::sync::{Mutex, PoisonError};
+use std::thread::ThreadId;
 
 thread_local! {
     /// This thread's `kvm_run::immediate_exit`, null outside a vCPU loop. Constant initial value: no allocation in the handler.
@@ -34,13 +35,16 @@ pub fn install() -> io::Result<()> {
 /// Reaches a vCPU's thread while it runs.
 #[derive(Debug, Default)]
 pub struct Kicker {
-    thread: Mutex<Option<libc::pthread_t>>,
+    thread: Mutex<Option<(ThreadId, libc::pthread_t)>>,
 }
 
 impl Kicker {
-    /// Signals the thread if it is in its loop.
+    /// Signals the thread if it is in its loop. The thread itself needs no kick: it is about to look.
     pub fn kick(&self) {
-        if let Some(thread) = *self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
+        let registered = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((id, thread)) = *registered
+            && id != std::thread::current().id()
+        {
             // SAFETY: the id is in the table only between `Registration::new` and its drop on that very thread, and the
             // lock is held, so the thread has not ended.
             unsafe { libc::pthread_kill(thread, signal()) };
@@ -61,9 +65,13 @@ impl<'a> Registration<'a> {
     /// happens on the calling thread.
     pub unsafe fn new(kicker: &'a Kicker, immediate_exit: *mut u8) -> Self {
         IMMEDIATE_EXIT.set(immediate_exit);
+        // A thread inherits its maker's mask; a program that blocks all signals before it starts threads would never get a
+        // vCPU out of the guest.
+        // Fails only for a number that is no signal.
+        let _ = vmm_sys_util::signal::unblock_signal(signal());
         // SAFETY: `pthread_self` has no preconditions.
         let thread = unsafe { libc::pthread_self() };
-        *kicker.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        *kicker.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some((std::thread::current().id(), thread));
         Self { kicker }
     }
 }

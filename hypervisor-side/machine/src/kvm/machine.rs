@@ -22,9 +22,10 @@ use pvkit_abi::discovery::{
     BootFlags, CPUID_FIRST, CPUID_SIGNATURE, CPUID_STEP, DOORBELL_PORT_BASE, HYPERCALL_PORT, MAX_DOORBELLS, Transport,
 };
 use pvkit_abi::version::CURRENT;
-use pvkit_core::{Domain, DomainConfig, GuestAddr, GuestMemory};
+use pvkit_core::{Domain, DomainConfig, GuestAddr};
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -100,6 +101,7 @@ impl KvmMachine {
             idle.insert(number, fd);
         }
         let (tsc_khz, tsc_at_start) = idle.get(&0).map_or((0, 0), clock);
+        let wall_clock_ns = boot::wall_clock_ns();
         let groups = Domain::default_groups();
         let facts = Facts {
             flags: if cpl == 3 { BootFlags::CPL3 } else { BootFlags::empty() },
@@ -108,6 +110,7 @@ impl KvmMachine {
             groups: groups.clone(),
             tsc_khz,
             tsc_at_start,
+            wall_clock_ns,
             seed: crate::run::seed(),
         };
         let outside = |_| MachineError::MemorySize { memory: config.memory, why: "the layout does not fit".into() };
@@ -116,7 +119,7 @@ impl KvmMachine {
             .map(|number| Gate::new(&ram, GuestAddr(layout.vcpu_areas + u64::from(number) * PAGE_SIZE as u64)))
             .collect::<Result<Vec<_>, _>>()
             .map_err(outside)?;
-        let devices = Devices::new(config.devices);
+        let devices = Devices::new(config.devices, config.cpus);
         let domain = Domain::new(DomainConfig {
             vcpus: config.cpus,
             groups,
@@ -151,20 +154,19 @@ impl KvmMachine {
         let Some(machine) = self.me.upgrade() else { return };
         let Some(fd) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).remove(&number) else { return };
         let thread = std::thread::Builder::new().name(format!("vcpu{number}")).spawn(move || {
-            let end = match Vcpu::new(fd, number, machine.cpl, start, &machine) {
+            let run = || match Vcpu::new(fd, number, machine.cpl, start, &machine) {
                 Ok(vcpu) => vcpu.run(),
-                Err(error) => End::Crash {
-                    message: format!("vCPU {number} could not be started: {error}"),
-                    registers: String::new(),
-                },
+                Err(error) => crash(format!("vCPU {number} could not be started: {error}")),
             };
-            machine.finish(end);
+            // Whatever happens, the run must hear of its end.
+            let end = catch_unwind(AssertUnwindSafe(run));
+            machine
+                .finish(end.unwrap_or_else(|_| crash("pvkit's own vCPU thread panicked; please report this".into())));
         });
         match thread {
             Ok(thread) => self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
             Err(error) => {
-                let message = format!("no thread for vCPU {number}: {error}");
-                self.finish(End::Crash { message, registers: String::new() });
+                self.finish(crash(format!("no thread for vCPU {number}: {error}")));
             }
         }
     }
@@ -237,9 +239,13 @@ impl Carrier for KvmMachine {
     }
 }
 
+fn crash(message: String) -> End {
+    End::Crash { message, registers: String::new() }
+}
+
 #[allow(unsafe_code, reason = "KVM/mmap: one of the five places named in SAFETY.md")]
 fn give_memory(vm: &VmFd, ram: &GuestRam) -> io::Result<()> {
-    let all = ram.shared(GuestAddr(0), ram.len()).map_err(io::Error::other)?;
+    let all = ram.part(GuestAddr(0), ram.len()).map_err(io::Error::other)?;
     let region = kvm_userspace_memory_region {
         slot: 0,
         flags: 0,
@@ -263,10 +269,40 @@ fn clock(vcpu: &VcpuFd) -> (u64, u64) {
     (khz, now.unwrap_or(0))
 }
 
+/// A PV guest has no APIC, and is under a hypervisor.
+fn suit_guest(leaf: &mut kvm_cpuid_entry2) {
+    /// Leaf 1, ECX: x2APIC, TSC deadline timer, hypervisor present. (AMD64 manual volume 3, E.3.2; SDM volume 2, CPUID.)
+    const X2APIC: u32 = 1 << 21;
+    const TSC_DEADLINE: u32 = 1 << 24;
+    const HYPERVISOR: u32 = 1 << 31;
+    /// Leaf 1, EDX: APIC.
+    const APIC: u32 = 1 << 9;
+    if leaf.function == 1 {
+        leaf.ecx = leaf.ecx & !(X2APIC | TSC_DEADLINE) | HYPERVISOR;
+        leaf.edx &= !APIC;
+    }
+}
+
+/// The leaves of one vCPU: its number where the processor's own stood.
+pub fn cpuid_of(leaves: &CpuId, vcpu: u32) -> CpuId {
+    let mut own = leaves.clone();
+    for leaf in own.as_mut_slice() {
+        match leaf.function {
+            // Initial APIC id in the top byte of EBX.
+            1 => leaf.ebx = leaf.ebx & 0x00ff_ffff | vcpu << 24,
+            // Extended topology: x2APIC id in EDX.
+            0xb | 0x1f => leaf.edx = vcpu,
+            _ => {}
+        }
+    }
+    own
+}
+
 /// KVM's leaves and ours behind them.
 fn cpuid(kvm: &Kvm, boot_info: u64) -> io::Result<CpuId> {
     let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
     let mut leaves = supported.as_slice().to_vec();
+    leaves.iter_mut().for_each(suit_guest);
     let base = CPUID_FIRST + CPUID_STEP;
     let leaf = |function, [eax, ebx, ecx, edx]: [u32; 4]| kvm_cpuid_entry2 {
         function,

@@ -10,7 +10,7 @@ use super::kick::Registration;
 use super::machine::KvmMachine;
 use crate::boot::{self, selector};
 use crate::gate::{Upcall, Wake};
-use crate::report::End;
+use crate::report::{End, printable};
 use kvm_bindings::{KVM_EXIT_IO_OUT, KVM_SYNC_X86_REGS, kvm_dtable, kvm_regs, kvm_segment};
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 use pvkit_abi::discovery::HYPERCALL_PORT;
@@ -67,7 +67,7 @@ impl<'a> Vcpu<'a> {
     /// # Errors
     /// What KVM says.
     pub fn new(mut fd: VcpuFd, number: u32, cpl: u8, start: Start, machine: &'a KvmMachine) -> io::Result<Self> {
-        fd.set_cpuid2(&machine.cpuid).map_err(io::Error::from)?;
+        fd.set_cpuid2(&super::machine::cpuid_of(&machine.cpuid, number)).map_err(io::Error::from)?;
         let mut sregs = fd.get_sregs().map_err(io::Error::from)?;
         (sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer) = (CR0, boot::PML4, CR4, EFER);
         let (code, data) = match cpl {
@@ -95,8 +95,8 @@ impl<'a> Vcpu<'a> {
         fd.set_regs(&regs).map_err(io::Error::from)?;
         fd.set_sync_valid_reg(SyncReg::Register);
         if cpl == 0 {
-            // A CPL 0 guest can lower its own privilege, so each call looks; a CPL 3 guest cannot raise it, because the
-            // descriptor tables are out of its reach.
+            // A CPL 0 guest can lower its own privilege, so each call looks. A CPL 3 guest cannot raise it: descriptor
+            // and page tables are out of its reach, and out of the reach of every argument it hands to the host.
             fd.set_sync_valid_reg(SyncReg::SystemRegister);
         }
         Ok(Self { fd, number, cpl, machine })
@@ -231,10 +231,9 @@ impl<'a> Vcpu<'a> {
             Outcome::UpcallReturn(frame) => self.upcall_return(&frame),
             Outcome::Shutdown { reason: ShutdownReason::REBOOT, .. } => Next::End(End::Reboot),
             Outcome::Shutdown { code, .. } => Next::End(End::PowerOff { code }),
-            Outcome::Crash { message } => Next::End(End::Crash {
-                message: String::from_utf8_lossy(&message).into_owned(),
-                registers: fault::registers(&self.fd),
-            }),
+            Outcome::Crash { message } => {
+                Next::End(End::Crash { message: printable(&message), registers: fault::registers(&self.fd) })
+            }
         }
     }
 
@@ -249,6 +248,7 @@ impl<'a> Vcpu<'a> {
     fn settle(&mut self) -> bool {
         for _ in 0..MAX_SETTLE {
             self.fd.set_kvm_immediate_exit(1);
+            self.machine.host.exits.settle.fetch_add(1, Ordering::Relaxed);
             let done = matches!(self.fd.run(), Err(error) if error.errno() == libc::EINTR);
             self.fd.set_kvm_immediate_exit(0);
             if done {
@@ -260,15 +260,27 @@ impl<'a> Vcpu<'a> {
 
     fn deliver_upcall(&mut self, settled: bool) {
         let gate = self.machine.host.gate(self.number);
-        if gate.upcall_due().is_none() || !(settled || self.settle()) {
+        if gate.upcall_due().is_none() || self.runs_user_code() || !(settled || self.settle()) {
             return;
         }
         if let Some(upcall) = gate.upcall_due()
-            && let Err(error) = self.switch(upcall)
+            && self.switch(upcall).is_err()
         {
-            self.machine.host.log(format!("vCPU {}: upcall stack: {error:?}; upcalls removed", self.number));
             gate.set_upcall(None);
+            let count = self.machine.host.exits.lost_upcalls.fetch_add(1, Ordering::Relaxed) + 1;
+            if count.is_power_of_two() {
+                let number = self.number;
+                self.machine.host.log(format!(
+                    "vCPU {number}: the upcall stack is not in guest memory; upcalls removed ({count} such so far)"
+                ));
+            }
         }
+    }
+
+    /// Whether a CPL 0 guest is in code of its own at another level: its kernel's upcall entry cannot be entered from
+    /// there, as an upcall changes no segments. The event waits until the kernel runs again.
+    fn runs_user_code(&self) -> bool {
+        self.cpl == 0 && self.fd.sync_regs().sregs.ss.dpl != 0
     }
 
     /// Stores the interrupted registers below the upcall stack's top and goes to the upcall entry, masked.

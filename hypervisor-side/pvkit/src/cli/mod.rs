@@ -20,6 +20,9 @@ Exit status:
   the guest's own; 101 when it crashes; 128 + n when signal n ended pvkit;
   2 for a mistake on the command line or in a file it names; 1 when the run fails
 
+Signals:
+  SIGINT and SIGTERM end a run; SIGUSR1 has it look again how large its disk images are, and tell the guest
+
 Examples:
   pvkit demo
   pvkit run --kernel guest.elf --memory 512M --disk path=disk.img,readonly=on --disk log.img";

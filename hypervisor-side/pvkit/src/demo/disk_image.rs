@@ -1,14 +1,14 @@
 //! The document disk: an ext4 image of the repository's documents, the same bytes from the same documents.
 //!
-//! Where mke2fs is missing, or the sources are gone, a small image that is kept beside this file's crate takes its
-//! place, with the list of what is on it.
+//! Where mke2fs is missing, or the sources are gone, the [`ready_made`] one takes its place.
 
 use super::documents::{self, Documents, Hashes};
 use super::leash::{Leash, LeashError};
+use super::ready_made;
 use super::workshop::{RunFile, Workshop};
 use std::fmt::{self, Write as _};
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -26,11 +26,6 @@ const TIME: &str = "1700000000";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// First inode of the image's own files; lost+found.
 const FIRST_INODE: usize = 11;
-
-/// More bytes than this are not the kept image.
-const READY_MADE_LIMIT: usize = 64 << 20;
-static READY_MADE: &[u8] = include_bytes!("../../assets/documents.ext4.zlib");
-static READY_MADE_LIST: &str = include_str!("../../assets/documents.sha256");
 
 /// A disk, and what the guest must find on it.
 #[derive(Debug)]
@@ -95,9 +90,9 @@ pub const LIMIT: u64 = 4 << 20;
 pub fn make(workshop: &Workshop, leash: &Leash, ready_made: bool, limit: u64) -> Result<DocumentDisk, DiskImageError> {
     match (workshop.root(), find_tool("mke2fs")) {
         (Some(root), Some(mke2fs)) if !ready_made => from_documents(workshop, leash, root, &mke2fs, limit),
-        (_, None) => unpack(workshop, "ready-made, as mke2fs (package e2fsprogs) is missing"),
-        (None, _) => unpack(workshop, "ready-made, as the repository is gone"),
-        (Some(_), Some(_)) => unpack(workshop, "ready-made, as asked"),
+        (_, None) => ready_made::unpack(workshop, "ready-made, as mke2fs (package e2fsprogs) is missing"),
+        (None, _) => ready_made::unpack(workshop, "ready-made, as the repository is gone"),
+        (Some(_), Some(_)) => ready_made::unpack(workshop, "ready-made, as asked"),
     }
 }
 
@@ -224,46 +219,3 @@ fn find_tool(name: &str) -> Option<PathBuf> {
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     folders.map(|folder| folder.join(name)).find(|path| path.is_file())
 }
-
-fn unpack(workshop: &Workshop, origin: &str) -> Result<DocumentDisk, DiskImageError> {
-    let bytes = unpack_ready_made().ok_or(DiskImageError::ReadyMade)?;
-    let mut image = workshop.unnamed(bytes.len() as u64)?;
-    image.file.write_all(&bytes)?;
-    Ok(DocumentDisk { image, hashes: ready_made_hashes(), origin: origin.into() })
-}
-
-/// The kept image, or `None` if it is damaged.
-fn unpack_ready_made() -> Option<Vec<u8>> {
-    miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(READY_MADE, READY_MADE_LIMIT).ok()
-}
-
-/// Packs an image as the kept one is, and lists what is on it.
-///
-/// # Errors
-/// A file cannot be read or written.
-pub fn pack(disk: &DocumentDisk, out: &Path) -> io::Result<()> {
-    let packed = miniz_oxide::deflate::compress_to_vec_zlib(&fs::read(&disk.image.path)?, 10);
-    fs::write(with_ending(out, ".zlib"), packed)?;
-    let mut list = String::new();
-    for (name, hash) in &disk.hashes {
-        for byte in hash {
-            let _ = write!(list, "{byte:02x}");
-        }
-        let _ = writeln!(list, "  {name}");
-    }
-    fs::write(with_ending(out, ".sha256"), list)
-}
-
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
-/// What is on the kept image.
-fn ready_made_hashes() -> Hashes {
-    READY_MADE_LIST.lines().filter_map(documents::parse_line).collect()
-}
-
-#[cfg(test)]
-mod tests;

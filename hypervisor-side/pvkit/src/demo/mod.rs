@@ -15,6 +15,7 @@ mod leash;
 mod log;
 mod log_image;
 mod random;
+mod ready_made;
 mod say;
 mod session;
 mod workshop;
@@ -75,13 +76,7 @@ fn choose_machine(options: &DemoOptions) -> Result<(MachineChoice, &'static str)
 
 fn main_job(options: &DemoOptions, machine: MachineChoice, leash: &Leash) -> Result<String, Failure> {
     let workshop = open_workshop()?;
-    let kernel = match machine {
-        MachineChoice::Kvm => Some(kernel(options, &workshop, leash)?),
-        MachineChoice::InProcess => {
-            say(format_args!("guest image: not needed, the same application runs as a thread of this program"));
-            None
-        }
-    };
+    let kernel = kernel(options, machine, &workshop, leash)?;
     let documents = disk_image::make(&workshop, leash, options.ready_made, disk_image::LIMIT).map_err(Failure::run)?;
     say(format_args!("document disk: {} files, {}", documents.hashes.len(), documents.origin));
     let log = log_disk(&workshop, options.keep)?;
@@ -94,22 +89,16 @@ fn main_job(options: &DemoOptions, machine: MachineChoice, leash: &Leash) -> Res
         log: log.path.clone(),
         stats: stats.path.clone(),
     };
-
     let files = files::verify(&guest, leash, &documents.hashes).map_err(Failure::run)?;
-    say(format_args!(
-        "files: {} read by the guest, {} bytes, every SHA-256 is the original's",
-        files.files, files.bytes
-    ));
-    let counted = counters::take(&mut stats).map_err(Failure::run)?;
-    counters::show("files", &counted);
-
+    say(format_args!("files: {} read, {} bytes, every SHA-256 is the original's", files.files, files.bytes));
+    counters::show("files", &counters::take(&mut stats).map_err(Failure::run)?);
     let kept = keep_log(options, &guest, leash, &log)?;
-    let counted = counters::take(&mut stats).map_err(Failure::run)?;
-    counters::show("log", &counted);
+    counters::show("log, last life", &counters::take(&mut stats).map_err(Failure::run)?);
     if options.keep {
         say(format_args!("log disk: kept as {}", log.path.display()));
     }
-    Ok(format!("{} files verified, {} log records kept over {} kills", files.files, kept.acknowledged, kept.kills))
+    let (records, kills) = (kept.acknowledged, kept.kills);
+    Ok(format!("{} files verified, {records} log records kept over {kills} kills", files.files))
 }
 
 fn open_workshop() -> Result<Workshop, Failure> {
@@ -117,15 +106,26 @@ fn open_workshop() -> Result<Workshop, Failure> {
     Workshop::open().map_err(|error| Failure::user(error).while_doing(remedy))
 }
 
-fn kernel(options: &DemoOptions, workshop: &Workshop, leash: &Leash) -> Result<PathBuf, Failure> {
+/// The guest's image, built if need be; the in-process machine needs none.
+fn kernel(
+    options: &DemoOptions,
+    machine: MachineChoice,
+    workshop: &Workshop,
+    leash: &Leash,
+) -> Result<Option<PathBuf>, Failure> {
+    if machine == MachineChoice::InProcess {
+        say(format_args!("guest image: not needed, the same application runs as a thread of this program"));
+        return Ok(None);
+    }
     if let Some(kernel) = &options.kernel {
         say(format_args!("guest image: {}", kernel.display()));
-        return Ok(kernel.clone());
+        return Ok(Some(kernel.clone()));
     }
-    let image = guest_image::build(workshop, leash, options.cpl, options.offline)
-        .map_err(|error| if error.is_user_mistake() { Failure::user(error) } else { Failure::run(error) })?;
+    let built = guest_image::build(workshop, leash, options.cpl, options.offline);
+    let image =
+        built.map_err(|error| if error.is_user_mistake() { Failure::user(error) } else { Failure::run(error) })?;
     say(format_args!("guest image: {}, for {}", image.path.display(), image.target));
-    Ok(image.path)
+    Ok(Some(image.path))
 }
 
 fn log_disk(workshop: &Workshop, keep: bool) -> Result<RunFile, Failure> {
@@ -152,7 +152,7 @@ pub fn document_disk(options: &DocumentDiskOptions) -> Result<ExitCode, Failure>
     let disk = disk_image::make(&workshop, &Leash::default(), false, options.limit.0).map_err(Failure::run)?;
     std::fs::copy(&disk.image.path, &options.out).map_err(Failure::run)?;
     if options.pack {
-        disk_image::pack(&disk, &options.out).map_err(Failure::run)?;
+        ready_made::pack(&disk, &options.out).map_err(Failure::run)?;
     }
     say(format_args!("{}: {} files, {}", options.out.display(), disk.hashes.len(), disk.origin));
     Ok(ExitCode::SUCCESS)

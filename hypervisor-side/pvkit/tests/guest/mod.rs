@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 /// The program under test.
 pub const PVKIT: &str = env!("CARGO_BIN_EXE_pvkit");
+const FREESTANDING: &str = "x86_64-unknown-none";
 /// No wait of these tests is longer.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -20,38 +21,55 @@ pub fn pvkit(arguments: &[&str]) -> Command {
 }
 
 /// The tiny image, or `None` with a visible word about what is lacking.
-pub fn tiny() -> Option<&'static Path> {
-    static TINY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = TINY.get_or_init(|| {
-        pvkit_machine::probe_kvm().map_err(|problem| problem.to_string())?;
-        build()
-    });
-    match built {
-        Ok(path) => Some(path),
-        Err(lacking) => {
-            skip(lacking);
-            None
-        }
+pub fn tiny() -> Option<PathBuf> {
+    images().map(|folder| folder.join("tiny"))
+}
+
+/// The demo's image, likewise.
+pub fn unikernel() -> Option<PathBuf> {
+    images().map(|folder| folder.join("unikernel"))
+}
+
+/// The folder of the guest images, built once, where KVM is there to run them.
+pub fn images() -> Option<&'static Path> {
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOLDER.get_or_init(build_images).as_deref()
+}
+
+fn build_images() -> Option<PathBuf> {
+    if let Err(problem) = pvkit_machine::probe_kvm() {
+        skip("kvm", &problem.to_string());
+        return None;
     }
-}
-
-/// Says on the real standard error, which the test runner does not hold back, that a test has not run.
-pub fn skip(lacking: &str) {
-    let _ = writeln!(std::io::stderr(), "skipped: {lacking}");
-}
-
-fn build() -> Result<PathBuf, String> {
+    if !has_freestanding_target() {
+        skip(FREESTANDING, "rustup target add x86_64-unknown-none");
+        return None;
+    }
     let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("guest");
     let status = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", "unikernel-image", "--profile", "guest"])
-        .args(["--target", "x86_64-unknown-none", "--target-dir"])
+        .args(["--target", FREESTANDING, "--target-dir"])
         .arg(&target_dir)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-        .status();
-    match status {
-        Ok(status) if status.success() => Ok(target_dir.join("x86_64-unknown-none/guest/tiny")),
-        _ => Err("the tiny guest cannot be built (rustup target add x86_64-unknown-none)".into()),
-    }
+        .current_dir(workspace())
+        .status()
+        .unwrap();
+    assert!(status.success(), "the guest images do not build");
+    Some(target_dir.join(FREESTANDING).join("guest"))
+}
+
+fn has_freestanding_target() -> bool {
+    let asked = ["--print", "target-libdir", "--target", FREESTANDING];
+    let answer = Command::new("rustc").args(asked).current_dir(workspace()).output().unwrap();
+    Path::new(String::from_utf8_lossy(&answer.stdout).trim()).is_dir()
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Says, past the test runner, which would hold it back, that a test has not run for lack of `what`.
+pub fn skip(what: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {what}: {why}");
 }
 
 /// Waits for a line of a child's standard output that contains `wanted`.

@@ -11,7 +11,7 @@ mod reference;
 mod requests;
 mod steps;
 
-use super::{ALL, domain};
+use super::{ALL, domain_with_net};
 use crate::Token;
 use crate::fake::{FakeGuest, FakeMachine, FakeMemory, message};
 use proptest::collection::vec;
@@ -22,7 +22,9 @@ use reference::{Reference, Verdict};
 use std::collections::BTreeMap;
 use steps::{Step, step};
 
-const DEVICES: usize = 2;
+const DEVICES: usize = 3;
+/// The network device among them.
+const NET: usize = 2;
 
 /// What the guest has been told of a device.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +48,7 @@ struct Walk<'m> {
 
 impl<'m> Walk<'m> {
     fn new(memory: &'m FakeMemory) -> Self {
-        let mut machine = FakeMachine::new(domain(), memory);
+        let mut machine = FakeMachine::new(domain_with_net(), memory);
         machine.answers = false;
         let mut guest = FakeGuest::new(memory);
         assert_eq!(guest.negotiate(&mut machine, &ALL).0, 0);
@@ -71,7 +73,7 @@ impl<'m> Walk<'m> {
             Step::Signal(port) => self.signal(port),
             Step::SetUp(port) => self.set_up(port),
             Step::Accept { device, queues, stale } => self.accept(device, queues, stale),
-            Step::Open { device, queue, port } => self.open(device, queue, port),
+            Step::Open { device, queue, wide, port } => self.open(device, queue, wide, port),
             Step::Close { device, stale } => {
                 let request = self.to(Kind::CLOSE, device, stale);
                 self.ask(device, stale, &request, |reference, id| reference.close(device, id));
@@ -85,13 +87,14 @@ impl<'m> Walk<'m> {
                 let (grant, request) = self.named(Kind::GRANT_QUERY, device, nth);
                 self.ask(device, false, &request, |reference, _| Verdict::Now(reference.query(device, grant)));
             }
+            Step::Control { device, size, spoilt } => self.control(device, size, spoilt),
             Step::Rescan => {
                 let request = message(Kind::RESCAN, 0, self.guest.epoch);
                 if let Some(id) = self.post(&request) {
                     self.expect_reply(id, Ok(()));
                 }
             }
-            Step::Unknown(kind) if (0x41..=0x47).contains(&kind) => {}
+            Step::Unknown(kind) if (0x41..=0x48).contains(&kind) => {}
             Step::Unknown(kind) => {
                 let request = self.to(Kind(kind), 0, false);
                 if let Some(id) = self.post(&request) {

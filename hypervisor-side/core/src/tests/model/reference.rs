@@ -1,5 +1,6 @@
 //! What the core ought to do, as plainly as it can be said: maps, and no thought for memory or hostile guests.
 
+use super::NET;
 use pvkit_abi::bus::DeviceState;
 use pvkit_abi::status::CallError;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ pub enum Work {
     Close,
     Share(u32),
     Revoke(u32),
+    Control,
 }
 
 /// A request of the guest, or the host's own wish to drain.
@@ -58,6 +60,11 @@ pub struct Reference {
     pub devices: Vec<Device>,
     /// What the machine has not answered, oldest first.
     pub asked: Vec<Asked>,
+}
+
+/// Whether completions of the queue are wide: network receive queues have the even numbers.
+pub const fn is_wide(device: usize, queue: u16) -> bool {
+    device == NET && queue.is_multiple_of(2)
 }
 
 /// What is to come of a request.
@@ -110,9 +117,10 @@ impl Reference {
         taken.contains(&self.devices[device].state)
     }
 
-    pub fn accept(&mut self, device: usize, queues: u16) -> Verdict {
-        let device = &mut self.devices[device];
+    pub fn accept(&mut self, number: usize, queues: u16) -> Verdict {
+        let device = &mut self.devices[number];
         match device.state {
+            DeviceState::OFFERED if number == NET && queues % 2 != 0 => CallError::INVALID.into(),
             DeviceState::OFFERED if device.seal.is_none_or(|seal| seal == queues) => {
                 device.seal = Some(queues);
                 device.state = DeviceState::ACCEPTED;
@@ -132,7 +140,7 @@ impl Reference {
         }
     }
 
-    pub fn open(&mut self, device: usize, queue: u16, port: Option<u32>, request: u16) -> Verdict {
+    pub fn open(&mut self, device: usize, queue: u16, wide: bool, port: Option<u32>, request: u16) -> Verdict {
         if let Err(error) = self.require_taken(device) {
             return error.into();
         }
@@ -142,6 +150,9 @@ impl Reference {
         }
         if it.queues.contains_key(&queue) {
             return CallError::BUSY.into();
+        }
+        if wide != is_wide(device, queue) {
+            return CallError::INVALID.into();
         }
         if port.is_some_and(|port| !self.ports.contains_key(&port)) {
             return CallError::NOT_FOUND.into();
@@ -196,6 +207,14 @@ impl Reference {
         }
     }
 
+    pub fn control(&mut self, device: usize, is_well_formed: bool, request: u16) -> Verdict {
+        match self.require_taken(device) {
+            Ok(()) if is_well_formed => self.ask(device, request, Work::Control),
+            Ok(()) => CallError::INVALID.into(),
+            Err(error) => error.into(),
+        }
+    }
+
     fn ask(&mut self, device: usize, request: u16, work: Work) -> Verdict {
         self.asked.push(Asked { device, request: Some(request), work });
         Verdict::Later
@@ -206,7 +225,7 @@ impl Reference {
         let it = &mut self.devices[asked.device];
         match (asked.work, good) {
             (Work::Open(_), true) if it.state == DeviceState::ACCEPTED => it.state = DeviceState::CONNECTED,
-            (Work::Open(_), true) | (Work::Close, false) => {}
+            (Work::Open(_), true) | (Work::Close, false) | (Work::Control, _) => {}
             (Work::Open(queue), false) => drop(it.queues.remove(&queue)),
             (Work::Share(grant), true) | (Work::Revoke(grant), false) => drop(it.grants.insert(grant, Phase::Live)),
             (Work::Share(grant), false) | (Work::Revoke(grant), true) => drop(it.grants.remove(&grant)),

@@ -5,7 +5,7 @@ use super::{DEVICES, Told, Walk};
 use crate::Effect;
 use crate::fake::{message, with_body};
 use crate::tests::{ACCEPT, list};
-use pvkit_abi::bus::{Accept, DeviceState, Kind, Message, NameGrant, OpenQueue, ShareGrant};
+use pvkit_abi::bus::{Accept, CONTROL_BYTES, Control, DeviceState, Kind, Message, NameGrant, OpenQueue, ShareGrant};
 use pvkit_abi::event::NO_PORT;
 use pvkit_abi::grant::GrantRef;
 use pvkit_abi::hypercall::Call;
@@ -40,15 +40,19 @@ impl Walk<'_> {
         assert!(before == DeviceState::ACCEPTED || !accepted || self.told[device].epoch > epoch, "a new epoch");
     }
 
-    pub(super) fn open(&mut self, device: usize, queue: u16, port: Option<u32>) {
+    pub(super) fn open(&mut self, device: usize, queue: u16, wide: bool, port: Option<u32>) {
         let pages = [self.guest.page(), self.guest.page()];
+        let completion_bytes = if wide { 32 } else { 8 };
         let page_list = list(&mut self.guest, &pages);
         let event_port = port.unwrap_or(NO_PORT);
-        let open = OpenQueue { queue, completion_bytes: 8, depth: 64, event_port, reserved: 0, page_list };
+        let open = OpenQueue { queue, completion_bytes, depth: 64, event_port, reserved: 0, page_list };
         let request = with_body(Kind::OPEN_QUEUE, device as u32 + 1, self.told[device].epoch, &open);
-        let effects = self.ask(device, false, &request, |reference, id| reference.open(device, queue, port, id));
-        if let [Effect::OpenQueue { token, device: of, queue: opened, epoch, .. }] = effects[..] {
-            assert_eq!((of, opened, epoch), (request.device, queue, request.epoch));
+        let effects = self.ask(device, false, &request, |reference, id| reference.open(device, queue, wide, port, id));
+        if let [Effect::OpenQueue { token, device: of, queue: opened, completion_bytes: bytes, epoch, .. }] =
+            effects[..]
+        {
+            let asked = (request.device, queue, completion_bytes, request.epoch);
+            assert_eq!((of, opened, bytes, epoch), asked);
             self.tokens.push(token);
         } else {
             assert_eq!(effects, []);
@@ -71,6 +75,25 @@ impl Walk<'_> {
                 self.tokens.push(token);
                 self.reference.shared(device, id, grant.0);
             }
+        }
+    }
+
+    pub(super) fn control(&mut self, device: usize, size: u16, spoilt: bool) {
+        let mut control = Control { operation: size, size, reserved: 0, data: [0; CONTROL_BYTES] };
+        let meant = usize::from(size).min(CONTROL_BYTES);
+        control.data[..meant].fill(5);
+        match control.data.get_mut(usize::from(size)) {
+            Some(behind) if spoilt => *behind = 1,
+            _ => control.reserved = spoilt.into(),
+        }
+        let request = with_body(Kind::CONTROL, device as u32 + 1, self.told[device].epoch, &control);
+        let is_well_formed = !spoilt && usize::from(size) <= CONTROL_BYTES;
+        let effects = self.ask(device, false, &request, |reference, id| reference.control(device, is_well_formed, id));
+        if let [Effect::Control { token, device: of, operation, data }] = &effects[..] {
+            assert_eq!((*of, *operation, data.as_slice()), (request.device, size, &[5; CONTROL_BYTES][..meant]));
+            self.tokens.push(*token);
+        } else {
+            assert_eq!(effects, []);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What can happen in a walk, and how often.
 
 use super::DEVICES;
+use super::reference::is_wide;
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -12,11 +13,12 @@ pub enum Step {
     Signal(u32),
     SetUp(Option<u32>),
     Accept { device: usize, queues: u16, stale: bool },
-    Open { device: usize, queue: u16, port: Option<u32> },
+    Open { device: usize, queue: u16, wide: bool, port: Option<u32> },
     Close { device: usize, stale: bool },
     Share { device: usize },
     Revoke { device: usize, nth: usize },
     Query { device: usize, nth: usize },
+    Control { device: usize, size: u16, spoilt: bool },
     Rescan,
     Unknown(u8),
     Answer { nth: usize, good: bool },
@@ -37,6 +39,7 @@ impl Step {
                 | Self::Share { .. }
                 | Self::Revoke { .. }
                 | Self::Query { .. }
+                | Self::Control { .. }
                 | Self::Rescan
         )
     }
@@ -56,11 +59,14 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => maybe_port().prop_map(Step::SetUp),
         8 => (device(), 1_u16..3, prop::bool::weighted(0.1))
             .prop_map(|(device, queues, stale)| Step::Accept { device, queues, stale }),
-        8 => (device(), 0_u16..3, maybe_port()).prop_map(|(device, queue, port)| Step::Open { device, queue, port }),
+        8 => (device(), 0_u16..3, prop::bool::weighted(0.2), maybe_port())
+            .prop_map(|(device, queue, odd, port)| Step::Open { device, queue, wide: is_wide(device, queue) != odd, port }),
         3 => (device(), prop::bool::weighted(0.1)).prop_map(|(device, stale)| Step::Close { device, stale }),
         6 => device().prop_map(|device| Step::Share { device }),
         4 => (device(), 0_usize..5).prop_map(|(device, nth)| Step::Revoke { device, nth }),
         3 => (device(), 0_usize..5).prop_map(|(device, nth)| Step::Query { device, nth }),
+        5 => (device(), 0_u16..108, prop::bool::weighted(0.1))
+            .prop_map(|(device, size, spoilt)| Step::Control { device, size, spoilt }),
         1 => Just(Step::Rescan),
         1 => any::<u8>().prop_map(Step::Unknown),
         16 => (0_usize..8, prop::bool::weighted(0.85)).prop_map(|(nth, good)| Step::Answer { nth, good }),

@@ -28,13 +28,13 @@ fn read_back(image: Vec<u8>) -> Hashes {
 
 #[test]
 fn the_ready_made_disk_holds_what_its_list_says() {
-    let listed = ready_made_hashes();
+    let listed = listed();
     assert!(listed.len() >= 8, "{listed:?}");
-    assert_eq!(read_back(unpack_ready_made().unwrap()), listed);
-    assert_eq!(READY_MADE_LIST.lines().count(), listed.len());
+    assert_eq!(read_back(unpacked().unwrap()), listed);
+    assert_eq!(LIST.lines().count(), listed.len());
 }
 
 #[test]
 fn the_ready_made_disk_is_small() {
-    assert!(READY_MADE.len() < 100 << 10, "{} bytes", READY_MADE.len());
+    assert!(PACKED.len() < 100 << 10, "{} bytes", PACKED.len());
 }
