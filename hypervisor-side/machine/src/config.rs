@@ -1,6 +1,7 @@
 //! What a machine is made of.
 
 use crate::in_process::InProcessPlatform;
+use pvkit_backends::net::{Network, Steering};
 use pvkit_backends::{ConsoleInput, ConsoleOutput, Disk};
 use std::io::Write;
 use std::path::PathBuf;
@@ -35,6 +36,17 @@ pub enum Device {
         columns: u16,
         /// Rows of the terminal, 0 if unknown.
         rows: u16,
+    },
+    /// A network port, with as many pairs of queues as `steering` has inboxes.
+    Net {
+        /// What it is plugged into.
+        network: Arc<dyn Network>,
+        /// The way of frames into the guest; its address is the port's.
+        steering: Arc<Steering>,
+        /// Largest IP packet in bytes.
+        mtu: u16,
+        /// Its name in reports.
+        label: String,
     },
 }
 

@@ -5,66 +5,26 @@ use crate::config::Device;
 use crate::host::Host;
 use crate::memory::GuestRam;
 use crate::report::QueueReport;
-use pvkit_abi::block::BlockFeatures;
-use pvkit_abi::bus::{CONFIG_BYTES, Offer};
+use crate::slot::{Backing, NetPort, OpenQueue, Order, Slot, lock};
+use pvkit_abi::bus::CONFIG_BYTES;
 use pvkit_abi::console::ConsoleConfig;
 use pvkit_abi::grant::{Access, GrantRef};
-use pvkit_abi::ring::{COMPLETION_BYTES, MAX_DEPTH};
+use pvkit_abi::net::{LinkFlags, NetConfig};
+use pvkit_abi::ring::MAX_DEPTH;
 use pvkit_abi::status::CallError;
-use pvkit_backends::{
-    BlockLimits, BlockQueue, ConsoleInput, ConsoleOutput, ConsoleQueue, Disk, GrantTable, QueueCounters, QueueEngine,
-    QueueSetup, QueueThread, block, console, spin_for,
-};
+use pvkit_backends::net::{self, PortControl};
+use pvkit_backends::{BlockLimits, QueueCounters, QueueThread, block, console, spin_for};
 use pvkit_core::{DeviceConfig, GuestAddr, GuestMemory};
-use pvkit_ring::{Backend, RingSize};
-use pvkit_shared_memory::SharedPages;
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 /// Queues of a block device.
 const BLOCK_QUEUES: u16 = 4;
 /// Greatest depth of a console's one queue.
 const CONSOLE_DEPTH: u32 = 64;
-/// Asks for one queue.
-pub struct Order {
-    pub queue: u16,
-    pub depth: u32,
-    /// Bytes of a completion.
-    pub completion_bytes: u16,
-    pub epoch: u64,
-    pub features: u64,
-    pub request_pages: Vec<GuestAddr>,
-    pub completion_pages: Vec<GuestAddr>,
-    pub port: Option<u32>,
-}
-
-enum Backing {
-    Block(Arc<dyn Disk>),
-    Console(ConsoleOutput, Arc<ConsoleInput>),
-}
-
-struct OpenQueue {
-    thread: QueueThread,
-    doorbell: Arc<EventFd>,
-    at: DoorbellAddress,
-    /// Keeps the memory mapped that the ring and the grants name. Dropped after the thread.
-    _ram: Arc<GuestRam>,
-}
-
-/// One device.
-struct Slot {
-    label: String,
-    offer: Offer,
-    backing: Backing,
-    grants: Arc<GrantTable>,
-    open: Mutex<BTreeMap<u16, OpenQueue>>,
-    /// Outlives the queues, so that numbers go on over epochs.
-    counters: Mutex<BTreeMap<u16, Arc<QueueCounters>>>,
-    /// Size of a disk as the guest was last told.
-    announced: AtomicU64,
-}
+/// Greatest depth of a network queue.
+const NET_DEPTH: u32 = 1024;
 
 /// All devices of a guest. Numbers on the bus are 1, 2, ...
 pub struct Devices {
@@ -75,7 +35,7 @@ pub struct Devices {
 
 impl Devices {
     pub fn new(devices: Vec<Device>, vcpus: u32) -> Self {
-        let (mut blocks, mut consoles) = (0, 0);
+        let (mut blocks, mut consoles, mut ports) = (0, 0, 0);
         let slot = |device| match device {
             Device::Block { disk, label } => {
                 blocks += 1;
@@ -86,6 +46,14 @@ impl Devices {
                 consoles += 1;
                 let offer = console::offer(consoles - 1, ConsoleConfig { columns, rows }, CONSOLE_DEPTH);
                 Slot::new(format!("console{}", consoles - 1), offer, Backing::Console(output, input))
+            }
+            Device::Net { network, steering, mtu, label } => {
+                ports += 1;
+                let config = NetConfig { mac: steering.mac(), mtu, flags: LinkFlags::UP.bits(), speed: 0 };
+                let pairs = u16::try_from(steering.pairs()).unwrap_or(u16::MAX);
+                let offer = net::offer(&*network, ports - 1, config, pairs, NET_DEPTH);
+                let control = PortControl::new(network.clone(), steering.clone());
+                Slot::new(label, offer, Backing::Net(NetPort { network, steering, control, mtu }))
             }
         };
         Self { slots: devices.into_iter().map(slot).collect(), guest_threads: vcpus as usize }
@@ -119,9 +87,10 @@ impl Devices {
     }
 
     /// Sets something of a device. Block and console devices have nothing to set.
-    pub fn control(&self, device: u32, _operation: u16, _data: &[u8]) -> Result<(), CallError> {
-        match self.slot(device)?.backing {
+    pub fn control(&self, device: u32, operation: u16, data: &[u8]) -> Result<(), CallError> {
+        match &self.slot(device)?.backing {
             Backing::Block(_) | Backing::Console(..) => Err(CallError::UNSUPPORTED),
+            Backing::Net(port) => port.control.control(operation, data),
         }
     }
 
@@ -196,91 +165,4 @@ impl Devices {
         };
         self.slots.iter().flat_map(of_slot).collect()
     }
-}
-
-impl Slot {
-    fn new(label: String, offer: Offer, backing: Backing) -> Self {
-        let capacity = match &backing {
-            Backing::Block(disk) => disk.capacity(),
-            Backing::Console(..) => 0,
-        };
-        Self {
-            label,
-            offer,
-            backing,
-            grants: Arc::default(),
-            open: Mutex::default(),
-            counters: Mutex::default(),
-            announced: AtomicU64::new(capacity),
-        }
-    }
-
-    fn engine(
-        &self,
-        order: &Order,
-        ram: &GuestRam,
-        host: &Weak<Host>,
-        device: u32,
-    ) -> Result<Box<dyn QueueEngine>, CallError> {
-        if usize::from(order.completion_bytes) != COMPLETION_BYTES {
-            return Err(CallError::UNSUPPORTED);
-        }
-        let size = RingSize::new(order.depth).ok_or(CallError::INVALID)?;
-        let own = pages(ram, &order.completion_pages)?;
-        let peer = pages(ram, &order.request_pages)?;
-        let ring = Backend::new(own, peer, size, order.epoch).map_err(|_| CallError::INVALID)?;
-        if ring.peer_epoch() != order.epoch {
-            // Rings of an older life of the device, or never made ready.
-            return Err(CallError::STALE);
-        }
-        let counters = lock(&self.counters).entry(order.queue).or_default().clone();
-        let (raiser, logger) = (host.clone(), host.clone());
-        let port = order.port;
-        let queue = order.queue;
-        let label = self.label.clone();
-        let setup = QueueSetup {
-            ring,
-            grants: self.grants.clone(),
-            interrupt: Arc::new(move || {
-                if let (Some(host), Some(port)) = (raiser.upgrade(), port) {
-                    host.raise(port);
-                }
-            }),
-            counters,
-            log: Arc::new(move |line| {
-                if let Some(host) = logger.upgrade() {
-                    host.log(format!("device {device} ({label}), queue {queue}: {line}"));
-                }
-            }),
-        };
-        Ok(match &self.backing {
-            Backing::Block(disk) => {
-                let features = BlockFeatures::from_bits_truncate(order.features);
-                Box::new(BlockQueue::new(setup, disk.clone(), BlockLimits::of(&self.offer), features))
-            }
-            Backing::Console(output, input) => Box::new(ConsoleQueue::new(setup, output.clone(), input.clone())),
-        })
-    }
-
-    fn close(&self, carrier: &dyn Carrier) {
-        let queues = std::mem::take(&mut *lock(&self.open));
-        for queue in queues.into_values() {
-            carrier.detach(&queue.doorbell, queue.at);
-            queue.thread.stop();
-        }
-        self.grants.clear();
-    }
-}
-
-fn pages(ram: &GuestRam, addresses: &[GuestAddr]) -> Result<SharedPages, CallError> {
-    let mut pages = SharedPages::new();
-    for address in addresses {
-        let page = ram.shared(*address, pvkit_abi::PAGE_SIZE as u64).map_err(|_| CallError::FAULT)?;
-        pages.push(page).map_err(|_| CallError::INVALID)?;
-    }
-    Ok(pages)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -190,7 +190,7 @@ impl Host {
                 completion_pages,
                 port,
             } => {
-                let order = crate::devices::Order {
+                let order = crate::slot::Order {
                     queue,
                     depth,
                     completion_bytes,

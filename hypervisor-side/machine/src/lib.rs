@@ -22,6 +22,7 @@ mod kvm;
 mod memory;
 mod report;
 mod run;
+mod slot;
 
 pub use config::{Control, Device, MachineConfig, Program};
 pub use error::{KvmProblem, MachineError};

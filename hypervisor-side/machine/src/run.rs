@@ -60,6 +60,7 @@ impl Device {
         match self {
             Self::Block { .. } => Class::BLOCK,
             Self::Console { .. } => Class::CONSOLE,
+            Self::Net { .. } => Class::NET,
         }
     }
 }
