@@ -1,5 +1,5 @@
-//! Host system calls that safe wrappers do not offer: vectored I/O on memory that a guest may be writing, and waiting
-//! for several eventfds. One of the places with `unsafe` that SAFETY.md names.
+//! Host system calls that safe wrappers do not offer: vectored I/O on memory that a guest may be writing, waiting for
+//! several eventfds, and the controls of TAP interfaces. One of the places with `unsafe` that SAFETY.md names.
 
 #![allow(unsafe_code, reason = "host system calls: one of the five places named in SAFETY.md")]
 
@@ -81,4 +81,54 @@ pub fn wait_readable<const N: usize>(fds: [RawFd; N], limit: Duration) -> io::Re
     }
     let readable = |(i, polled): (usize, &libc::pollfd)| u32::from(polled.revents & libc::POLLIN != 0) << i;
     Ok(polled.iter().enumerate().map(readable).sum())
+}
+
+/// What [`interface_call`] asks for. Each takes a pointer to at most an [`InterfaceRequest`] and reads or writes no more.
+#[derive(Clone, Copy, Debug)]
+pub enum InterfaceCall {
+    /// On the TUN device: become the interface of that name, with those flags. Fills in the name.
+    SetTap,
+    /// On a TAP: its name and flags.
+    GetTap,
+    /// On a TAP: bytes of the header before each frame, from where the name would be.
+    SetHeaderBytes,
+    /// On any socket: the MTU of the interface of that name.
+    GetMtu,
+}
+
+/// `struct ifreq`: a name, then what the call is about.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InterfaceRequest {
+    /// Name, zero-terminated.
+    pub name: [u8; libc::IFNAMSIZ],
+    /// Flags or a number, in the machine's byte order.
+    pub value: [u8; 24],
+}
+
+/// One `ioctl` about an interface.
+pub fn interface_call(fd: &impl AsFd, call: InterfaceCall, request: &mut InterfaceRequest) -> io::Result<()> {
+    const { assert!(size_of::<InterfaceRequest>() >= size_of::<libc::ifreq>()) };
+    let number = match call {
+        InterfaceCall::SetTap => libc::TUNSETIFF,
+        InterfaceCall::GetTap => libc::TUNGETIFF,
+        InterfaceCall::SetHeaderBytes => libc::TUNSETVNETHDRSZ,
+        InterfaceCall::GetMtu => libc::SIOCGIFMTU,
+    };
+    let (fd, request) = (fd.as_fd().as_raw_fd(), std::ptr::from_mut(request));
+    // SAFETY: each of these calls copies a `struct ifreq` or an `int` from the pointer and back; the request is exclusively
+    // borrowed across the call, initialised, no smaller than either, and any bytes are valid in it. On a descriptor of
+    // another kind of file the numbers mean nothing else: their type byte is the TUN driver's or the socket layer's.
+    done(unsafe { libc::ioctl(fd, number, request) })
+}
+
+/// Tells a TAP which offloads (`TUN_F_`) its reader takes.
+pub fn set_tap_offloads(fd: &impl AsFd, offloads: libc::c_uint) -> io::Result<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: the argument of TUNSETOFFLOAD is a number; no memory is named. The descriptor is open while it is borrowed.
+    done(unsafe { libc::ioctl(fd, libc::TUNSETOFFLOAD, libc::c_ulong::from(offloads)) })
+}
+
+fn done(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -21,6 +21,7 @@ mod receive;
 mod segments;
 mod steering;
 mod switch;
+mod tap;
 mod transmit;
 
 pub use control::{PortControl, with_needs};
@@ -32,6 +33,7 @@ pub use offer::{MAX_SEGMENTS, config_bytes, offer};
 pub use receive::{RECEIVE_WORDS, ReceiveQueue};
 pub use steering::{Steering, SteeringSnapshot};
 pub use switch::{PortOptions, PortSnapshot, Switch, SwitchError, SwitchLimits, SwitchPort};
+pub use tap::{Tap, TapError, TapOptions, TapSnapshot};
 pub use transmit::TransmitQueue;
 
 use pvkit_abi::net::NetFeatures;

@@ -2,11 +2,7 @@
 
 use super::layers::{Addresses, Layers, Protocol, link_bytes};
 use super::{OffloadError, is_partial};
-use pvkit_abi::net::{ETHERNET_HEADER, FrameFlags, FrameMeta, MAX_FRAME, NetFeatures, Segmentation};
-
-/// Smallest piece that a frame may be cut into: what fits behind an IPv4 and a TCP header at the smallest MTU, 68. It
-/// bounds the pieces of a frame to 2341.
-pub const MIN_SEGMENT: u16 = 28;
+use pvkit_abi::net::{ETHERNET_HEADER, FrameFlags, FrameMeta, MAX_FRAME, MIN_SEGMENT, NetFeatures, Segmentation};
 
 /// What a sender is held to.
 #[derive(Clone, Copy, Debug)]

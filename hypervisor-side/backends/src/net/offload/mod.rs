@@ -8,6 +8,7 @@
 //! pieces. Nothing here knows of guests or queues.
 //!
 //! [`MAX_FRAME`]: pvkit_abi::net::MAX_FRAME
+//! [`MIN_SEGMENT`]: pvkit_abi::net::MIN_SEGMENT
 
 pub mod checksum;
 mod error;
@@ -17,7 +18,7 @@ mod segment;
 pub mod toeplitz;
 
 pub use error::OffloadError;
-pub use judge::{MIN_SEGMENT, Rules, judge, largest_plain};
+pub use judge::{Rules, judge, largest_plain};
 pub use layers::{Addresses, Layers, Protocol};
 pub use segment::segment;
 

@@ -1,7 +1,7 @@
 use super::packets::{GUEST_MAC, IDENTIFICATION, Ip, Packet, SEQUENCE, SOURCE_MAC, TCP_FLAGS, Transport, slow_sum};
 use super::*;
 use proptest::prelude::*;
-use pvkit_abi::net::{ETHERNET_HEADER, MAX_FRAME};
+use pvkit_abi::net::{ETHERNET_HEADER, MAX_FRAME, MIN_SEGMENT};
 
 fn all(mtu: u16) -> Rules {
     Rules { features: crate::net::OFFLOADS, mtu }
