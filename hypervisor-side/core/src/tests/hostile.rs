@@ -125,6 +125,7 @@ impl Hostile<'_> {
             Kind::OPEN_QUEUE,
             Kind::CLOSE,
             Kind::GRANT_SHARE,
+            Kind::GRANT_SHARE,
             Kind::GRANT_REVOKE,
             Kind::GRANT_QUERY,
             Kind::RESCAN,
@@ -138,7 +139,7 @@ impl Hostile<'_> {
         let epoch = if self.below(16) == 0 { self.number() } else { known };
         match kind {
             Kind::ACCEPT => {
-                let accept = Accept { queues: self.below(4) as u16, features: 2 | self.below(2), ..ACCEPT };
+                let accept = Accept { queues: 1 + self.below(3) as u16, features: 2 | self.below(2), ..ACCEPT };
                 with_body(kind, device, epoch, &accept)
             }
             Kind::OPEN_QUEUE => with_body(kind, device, epoch, &self.plausible_queue()),
@@ -147,7 +148,9 @@ impl Hostile<'_> {
                 with_body(kind, device, epoch, &ShareGrant { base, length, access: self.below(5) as u32, reserved: 0 })
             }
             Kind::GRANT_REVOKE | Kind::GRANT_QUERY => {
-                let grant = GrantRef::new(self.below(3) as u16, self.below(8) as u16);
+                let guess = GrantRef::new(self.below(3) as u16, self.below(8) as u16);
+                let held = self.machine.domain.bus.device_mut(device).and_then(|device| device.grants.iter().next());
+                let grant = held.map(|(grant, _)| grant).filter(|_| self.below(2) == 0).unwrap_or(guess);
                 with_body(kind, device, epoch, &NameGrant { grant, reserved: 0 })
             }
             Kind::CONTROL => {
@@ -165,14 +168,16 @@ impl Hostile<'_> {
 
     fn plausible_queue(&mut self) -> OpenQueue {
         let page_list = self.memory.page(PAGES - 1 - self.below(4));
-        for slot in 0..self.below(6) {
-            let page = self.memory.page(8 + self.below(PAGES));
-            self.store(page_list + slot * 8, &page.to_le_bytes());
+        let (first, in_a_row) = (self.below(PAGES), self.below(2) == 0);
+        for slot in 0..self.below(8) {
+            let number = if in_a_row { first + slot } else { 8 + self.below(PAGES) };
+            self.store(page_list + slot * 8, &self.memory.page(number).to_le_bytes());
         }
+        let queue = self.below(3) as u16;
         OpenQueue {
-            queue: self.below(3) as u16,
-            completion_bytes: [8, 8, 8, 32, 32, 16][self.below(6) as usize],
-            depth: [2, 4, 64, 64, 3, 128][self.below(6) as usize],
+            queue,
+            completion_bytes: [8, 32, if queue == 0 { 32 } else { 8 }, 16][self.below(4) as usize],
+            depth: [2, 64, 128, 128, 3, 256][self.below(6) as usize],
             event_port: if self.below(2) == 0 { NO_PORT } else { self.below(4) as u32 },
             reserved: 0,
             page_list,
@@ -207,7 +212,7 @@ impl Hostile<'_> {
         match self.below(16) {
             0..8 if self.usable => self.requests(),
             8 if self.usable => self.scribble(),
-            9 => self.set_up(),
+            9 if !self.usable || self.below(4) == 0 => self.set_up(),
             10 => {
                 self.scribble();
                 let _ = self.hypercall(Call::BUS_KICK, [0; 5]);
@@ -218,8 +223,8 @@ impl Hostile<'_> {
                 let _ = self.hypercall(call, args);
             }
         }
-        match self.below(12) {
-            0 => self.machine.answer_all(),
+        match self.below(24) {
+            0 | 4 => self.machine.answer_all(),
             1 => {
                 let device = self.below(4) as u32;
                 self.machine.host(|domain, memory, effects| domain.backend_gone(device, memory, effects));
@@ -244,7 +249,7 @@ const REACHED: [&str; 7] = ["close", "control", "open", "open wide", "reset", "r
 
 fn name_of(effect: &Effect) -> Option<&'static str> {
     match effect {
-        Effect::OpenQueue { completion_bytes: 32, .. } => Some("open wide"),
+        Effect::OpenQueue { completion_bytes: 32, depth: 128, .. } => Some("open wide"),
         Effect::OpenQueue { .. } => Some("open"),
         Effect::Control { .. } => Some("control"),
         Effect::ShareGrant { .. } => Some("share"),

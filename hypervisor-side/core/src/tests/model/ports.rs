@@ -53,7 +53,7 @@ impl Walk<'_> {
         let raised = Effect::Raise { vcpu: it.vcpu, port };
         let effects = self.machine.take_effects();
         // The bus may have told of something at its port while that was masked; the reference does not follow that.
-        if due || (!masked && self.reference.bus == Some(Some(port)) && !effects.is_empty()) {
+        if due || (!masked && it.of_bus && !effects.is_empty()) {
             assert_eq!(effects, [raised]);
         } else {
             assert_eq!(effects, []);

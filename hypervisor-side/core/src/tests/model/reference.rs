@@ -10,6 +10,8 @@ pub struct Port {
     pub vcpu: u32,
     pub masked: bool,
     pub latched: bool,
+    /// Whether it is, or ever was, the bus's: an event of the bus may be latched.
+    pub of_bus: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +111,9 @@ impl Reference {
         }
         self.asked.clear();
         self.bus = Some(port);
+        if let Some(port) = port.and_then(|port| self.ports.get_mut(&port)) {
+            port.of_bus = true;
+        }
         taken
     }
 
@@ -120,7 +125,7 @@ impl Reference {
     pub fn accept(&mut self, number: usize, queues: u16) -> Verdict {
         let device = &mut self.devices[number];
         match device.state {
-            DeviceState::OFFERED if number == NET && queues % 2 != 0 => CallError::INVALID.into(),
+            DeviceState::OFFERED if number == NET && !queues.is_multiple_of(2) => CallError::INVALID.into(),
             DeviceState::OFFERED if device.seal.is_none_or(|seal| seal == queues) => {
                 device.seal = Some(queues);
                 device.state = DeviceState::ACCEPTED;
