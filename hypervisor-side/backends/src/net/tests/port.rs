@@ -91,6 +91,17 @@ pub fn receive_pair(
     steering: Arc<Steering>,
     pair: usize,
 ) -> (Receiver, ReceiveQueue) {
+    receive_with(depth, features, steering, pair, |_| ())
+}
+
+/// The same with something to do at each interrupt: it gets the completion area.
+pub fn receive_with(
+    depth: u32,
+    features: NetFeatures,
+    steering: Arc<Steering>,
+    pair: usize,
+    on_interrupt: impl Fn(&SharedPages) + Send + Sync + 'static,
+) -> (Receiver, ReceiveQueue) {
     let size = RingSize::new(depth).unwrap();
     let areas = (HeapPages::new(area_pages(depth, 32)), HeapPages::new(area_pages(depth, 32)));
     let (requests, completions) = (areas.0.pages().unwrap(), areas.1.pages().unwrap());
@@ -103,7 +114,7 @@ pub fn receive_pair(
     let setup = QueueSetup {
         ring: WideBackend::new(completions, requests, size, 1).unwrap(),
         grants: Arc::clone(&grants),
-        interrupt: Arc::new(|| ()),
+        interrupt: Arc::new(move || on_interrupt(&completions)),
         counters: Arc::clone(&counters),
         log: Arc::new(|_| ()),
     };

@@ -1,16 +1,20 @@
-use super::port::{LAST_PAGE, PAGES, Receiver, receive, run};
+use super::port::{LAST_PAGE, PAGES, Receiver, receive, receive_with, run};
 use super::transmit::slot_word;
 use crate::fake_guest::{ALL, place};
 use crate::net::offload::packets::{GUEST_MAC, Ip, Packet, Transport};
-use crate::net::{Frame, OFFLOADS, ReceiveQueue};
-use crate::{Pass, QueueEngine};
+use crate::net::{Frame, Inbox, OFFLOADS, ReceiveQueue, Steering};
+use crate::{Pass, QueueEngine, QueueThread};
 use proptest::prelude::*;
 use pvkit_abi::net::{FrameFlags, FrameMeta, NetFeatures, NetOp, Segmentation};
 use pvkit_abi::ring::{HEADER_BYTES, REQUEST_BYTES};
 use pvkit_abi::status::Status;
 use pvkit_ring::Park;
+use pvkit_shared_memory::SharedPages;
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 fn frame(length: usize) -> Frame {
     let mut bytes: Vec<u8> = (0..length).map(|i| i as u8).collect();
@@ -71,12 +75,31 @@ fn a_frame_over_several_buffers_says_more_in_all_but_the_last() {
 
 #[test]
 fn the_buffers_of_a_frame_become_visible_together() {
+    let steering = Steering::new(GUEST_MAC, vec![Inbox::new(16).unwrap()]);
+    let seen = Arc::new(Mutex::new(vec![]));
+    let told = Arc::clone(&seen);
+    // Which of the first four slots are written at the time of the interrupt.
+    let look = move |completions: &SharedPages| {
+        let is_written = |slot: usize| completions.word(HEADER_BYTES + slot * 32).unwrap().load(Ordering::SeqCst) != 0;
+        told.lock().unwrap().push([0, 1, 2, 3].map(is_written));
+    };
+    let (mut guest, mut queue) = receive_with(8, NetFeatures::MERGEABLE, steering, 0, look);
+    guest.post(3, 400);
+    guest.steering.deliver(frame(1000));
+    assert_eq!(guest.front.park(), Park::Armed);
+    run(&mut queue);
+    assert_eq!(*seen.lock().unwrap(), [[true, true, true, false]]);
+    assert_eq!(guest.frames(), [(frame(1000).bytes, FrameMeta::default())]);
+}
+
+#[test]
+fn nothing_is_told_of_a_frame_that_is_not_there_in_full() {
     let (mut guest, mut queue) = merging();
     guest.post(2, 400);
     guest.steering.deliver(frame(1000));
     assert_eq!(queue.pass(8), Pass::Worked(2));
     queue.flush();
-    assert_eq!(guest.completions(), [], "nothing is told of a frame that is not there in full");
+    assert_eq!(guest.completions(), []);
     guest.post(1, 400);
     run(&mut queue);
     assert_eq!(guest.frames(), [(frame(1000).bytes, FrameMeta::default())]);
@@ -202,6 +225,38 @@ fn closing_aborts_the_buffers_and_closes_the_way_in() {
     assert!(!guest.steering.deliver(frame(60)));
     assert_eq!(guest.steering.counters().unwanted, 1);
     assert_eq!(queue.pass(8), Pass::Latched);
+}
+
+#[test]
+fn a_sleeping_queue_is_woken_by_each_frame_and_wakes_a_sleeping_guest() {
+    const FRAMES: usize = 200;
+    let steering = Steering::new(GUEST_MAC, vec![Inbox::new(16).unwrap()]);
+    let interrupts = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&interrupts);
+    let count = move |_: &SharedPages| {
+        counted.fetch_add(1, Ordering::SeqCst);
+    };
+    let (mut guest, queue) = receive_with(8, NetFeatures::MERGEABLE, steering, 0, count);
+    let doorbell = EventFd::new(EFD_NONBLOCK).unwrap();
+    let thread = QueueThread::spawn("receive", Box::new(queue), doorbell.try_clone().unwrap(), 0).unwrap();
+    for n in 1..=FRAMES {
+        guest.post(1, 2048);
+        doorbell.write(1).unwrap();
+        let before = interrupts.load(Ordering::SeqCst);
+        let must_wait = guest.front.park() == Park::Armed;
+        assert!(must_wait);
+        guest.steering.deliver(frame(59 + n));
+        // Far longer than it takes.
+        for _ in 0..20_000 {
+            if interrupts.load(Ordering::SeqCst) > before {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        assert_eq!(guest.frames(), [(frame(59 + n).bytes, FrameMeta::default())]);
+    }
+    thread.stop();
+    assert_eq!((guest.counters.snapshot().late, guest.counters.snapshot().dropped), (0, 0));
 }
 
 /// Buffers and frames in any order.

@@ -72,7 +72,10 @@ fn what_is_wrong_with_a_request_is_told_and_nothing_is_sent() {
         (Ask { aux: 2, words: [0, place(ALL, 33), 0], ..indirect }, Status::INVALID),
         (Ask { aux: 2, words: [0, place(ALL, 32), 0], ..indirect }, Status::INVALID),
         (Ask { aux: 2, words: [0, place(WRITE_ONLY, 32), 0], ..indirect }, Status::BAD_GRANT),
+        (Ask { aux: 2, words: [0, place(ALL, 32), 20_480], ..indirect }, Status::INVALID),
     ];
+    let entry = |length| Segment { grant: ALL, length, offset: 0 };
+    guest.fill(20_480, [entry(60), entry(0)].as_bytes());
     for (ask, status) in cases {
         assert_eq!(guest.ask(&mut queue, ask), refused(status), "{ask:x?}");
     }
