@@ -67,6 +67,12 @@ impl Inbox {
         self.frames().clear();
     }
 
+    /// How many frames more it takes.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.limit.saturating_sub(self.frames().len())
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

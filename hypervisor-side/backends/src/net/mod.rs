@@ -23,6 +23,7 @@ mod steering;
 mod switch;
 mod tap;
 mod transmit;
+pub mod user;
 
 pub use control::{PortControl, with_needs};
 pub use filter::{BROADCAST, Filter, is_group};

@@ -88,6 +88,14 @@ impl Steering {
         self.push_to(pair, frame)
     }
 
+    /// How many frames certainly find room now, wherever they are steered to; 0 if no receive queue is open.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let state = self.read();
+        let open = self.inboxes.iter().zip(&state.open).filter(|(_, open)| **open);
+        open.map(|(inbox, _)| inbox.room()).min().unwrap_or(0)
+    }
+
     fn push_to(&self, pair: Option<usize>, frame: Frame) -> bool {
         match pair.and_then(|pair| self.inboxes.get(pair)) {
             Some(inbox) => inbox.push(frame),

@@ -12,7 +12,7 @@ use super::publish::{Bound, Listener};
 use super::source::Source;
 use super::tcp::TcpTable;
 use super::udp::UdpTable;
-use crate::net::Inbox;
+use crate::net::{Inbox, Steering};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use std::io::{self, ErrorKind};
@@ -49,7 +49,7 @@ impl Engine {
     pub(super) fn new(
         options: UserOptions,
         shared: Arc<Shared>,
-        guest: Arc<Inbox>,
+        guest: Arc<Steering>,
         bound: Vec<Bound>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;

@@ -71,7 +71,10 @@ impl fmt::Display for UserError {
         match self {
             Self::Mtu { mtu, least, most } => write!(f, "MTU {mtu} is out of range: use {least} to {most}"),
             Self::Subnet { network, prefix } => {
-                write!(f, "{network}/{prefix} is no subnet: clear the bits behind the prefix, and leave room for 3 hosts")
+                write!(
+                    f,
+                    "{network}/{prefix} is no subnet: clear the bits behind the prefix, and leave room for 3 hosts"
+                )
             }
             Self::Address { address, network, prefix } => write!(
                 f,

@@ -1,9 +1,10 @@
 //! The wire towards the guest: frames are built here and nowhere else.
 //!
-//! *Invariants.* TCP is sent only if [`Link::room`] says that the guest's inbox takes a frame, so that a slow guest costs
-//! waiting and not loss; everything else may be dropped. Only this thread fills the inbox, so room does not vanish.
+//! *Invariants.* TCP is sent only if [`Link::room`] says that the guest takes a frame, so that a slow guest costs
+//! waiting and not loss; everything else may be dropped. Only this thread
+//! hands frames in, so room does not vanish.
 
-use crate::net::{Frame, Inbox};
+use crate::net::{Frame, Steering};
 use pvkit_abi::net::ETHERNET_HEADER;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 /// The gateway's own address: locally administered.
 pub(super) const GATEWAY_MAC: EthernetAddress = EthernetAddress([0x52, 0x55, 0x0a, 0x00, 0x02, 0x02]);
 /// Least time between two questions for the guest's address.
-const ASK_INTERVAL: Duration = Duration::from_secs(1);
+const ASK_INTERVAL: Duration = Duration::from_millis(250);
 /// Bytes of a UDP header.
 const UDP_HEADER: usize = 8;
 /// Bytes of an IPv4 header as we send it.
@@ -28,15 +29,15 @@ const HOPS: u8 = 64;
 /// The wire towards the guest.
 #[derive(Debug)]
 pub(super) struct Link {
-    inbox: Arc<Inbox>,
+    steering: Arc<Steering>,
     guest: Option<EthernetAddress>,
     mtu: usize,
     asked: Option<Instant>,
 }
 
 impl Link {
-    pub(super) fn new(inbox: Arc<Inbox>, mtu: u16) -> Self {
-        Self { inbox, guest: None, mtu: mtu.into(), asked: None }
+    pub(super) fn new(steering: Arc<Steering>, mtu: u16) -> Self {
+        Self { steering, guest: None, mtu: mtu.into(), asked: None }
     }
 
     /// Largest IP packet.
@@ -58,7 +59,7 @@ impl Link {
 
     /// Whether a packet for the guest can be sent now.
     pub(super) fn room(&self) -> bool {
-        self.guest.is_some() && self.inbox.room() > 0
+        self.guest.is_some() && self.steering.room() > 0
     }
 
     /// Asks for the guest's address if it is not known and was not asked for just now.
@@ -90,7 +91,7 @@ impl Link {
         let to = self.guest.unwrap_or(EthernetAddress::BROADCAST);
         let (frame, result) = build(to, EthernetProtocol::Ipv4, length, fill);
         if self.guest.is_some() {
-            self.inbox.push(frame);
+            self.steering.deliver(frame);
         }
         result
     }
@@ -104,13 +105,8 @@ impl Link {
         payload_len: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> bool {
-        let header = Ipv4Repr {
-            src_addr: source,
-            dst_addr: destination,
-            next_header: protocol,
-            payload_len,
-            hop_limit: HOPS,
-        };
+        let header =
+            Ipv4Repr { src_addr: source, dst_addr: destination, next_header: protocol, payload_len, hop_limit: HOPS };
         let length = header.buffer_len() + payload_len;
         let Some(to) = to.or(self.guest).filter(|_| length <= self.mtu) else { return false };
         self.frame(to, EthernetProtocol::Ipv4, length, |bytes| {
@@ -155,7 +151,7 @@ impl Link {
         length: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> bool {
-        self.inbox.push(build(to, protocol, length, fill).0)
+        self.steering.deliver(build(to, protocol, length, fill).0)
     }
 }
 

@@ -39,7 +39,7 @@ pub use counters::UserSnapshot;
 pub use error::UserError;
 pub use options::{Protocol, Publish, Resolvers, UserLimits, UserOptions};
 
-use super::{Frame, Inbox, Network};
+use super::{Frame, Inbox, Network, Steering};
 use counters::Counters;
 use engine::{Engine, Shared};
 use publish::Bound;
@@ -58,11 +58,11 @@ pub struct UserNetwork {
 }
 
 impl UserNetwork {
-    /// Starts a network. Frames for the guest are pushed into `guest`, and only by this network.
+    /// Starts a network. Frames for the guest are handed to `guest`, and by nobody else.
     ///
     /// # Errors
     /// The options contradict themselves, a port to be published cannot be had, or the system is out of something.
-    pub fn start(options: UserOptions, guest: Arc<Inbox>) -> Result<Arc<Self>, UserError> {
+    pub fn start(options: UserOptions, guest: Arc<Steering>) -> Result<Arc<Self>, UserError> {
         options.check()?;
         let bound = options.publish.iter().map(Bound::new).collect::<Result<Vec<_>, _>>()?;
         let published = bound.iter().map(Bound::address).collect::<Result<_, _>>().map_err(UserError::Resources)?;

@@ -1,10 +1,10 @@
 //! Published TCP ports: listeners of the host whose clients are led to the guest.
 
+use super::UserError;
 use super::hub::Hub;
 use super::options::{Protocol, Publish};
 use super::source::Source;
 use super::tcp::TcpTable;
-use super::UserError;
 use mio::net::{TcpListener, UdpSocket};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

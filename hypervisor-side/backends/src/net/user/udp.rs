@@ -306,13 +306,7 @@ fn deliver(hub: &mut Hub, addresses: (SocketAddrV4, SocketAddrV4), payload: &[u8
 }
 
 /// Hands a query to a resolver; to the next one if it is repeated.
-fn ask(
-    hub: &mut Hub,
-    number: usize,
-    socket: &mut UdpSocket,
-    asking: &mut Asking,
-    query: &[u8],
-) -> io::Result<usize> {
+fn ask(hub: &mut Hub, number: usize, socket: &mut UdpSocket, asking: &mut Asking, query: &[u8]) -> io::Result<usize> {
     hub.counters.queries.one();
     if asking.note(query)
         && let Some(resolver) = asking.resolver()

@@ -141,7 +141,11 @@ impl Flow {
         match stream.peer_addr() {
             Ok(_) => Ok(true),
             Err(problem) if problem.kind() == ErrorKind::NotConnected => {
-                if self.out_of_patience(hub) { Err(ErrorKind::TimedOut.into()) } else { Ok(false) }
+                if self.out_of_patience(hub) {
+                    Err(ErrorKind::TimedOut.into())
+                } else {
+                    Ok(false)
+                }
             }
             Err(problem) => Err(problem),
         }
@@ -193,10 +197,7 @@ impl Flow {
         let socket = side.socket();
         let state = socket.state();
         let awaits = socket.send_queue() > 0
-            || matches!(
-                state,
-                State::SynSent | State::SynReceived | State::FinWait1 | State::Closing | State::LastAck
-            );
+            || matches!(state, State::SynSent | State::SynReceived | State::FinWait1 | State::Closing | State::LastAck);
         self.waiting = if awaits { self.waiting.or(Some(hub.now)) } else { None };
         match state {
             // A listening socket returns to listening if the guest takes its SYN back.

@@ -25,7 +25,7 @@ use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 /// Least and longest time until a full guest is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
+const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
 /// First of the ports that published connections come from: the dynamic ones (RFC 6335).
 const FIRST_PORT: u16 = 49152;
 

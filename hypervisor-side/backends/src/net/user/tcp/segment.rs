@@ -30,10 +30,7 @@ impl Segment {
     /// The segment in a packet whose lengths and checksums are right.
     pub(in crate::net::user) fn new(header: &Ipv4Repr, packet: &TcpPacket<&[u8]>) -> Self {
         Self {
-            key: Key {
-                remote: SocketAddrV4::new(header.dst_addr, packet.dst_port()),
-                guest_port: packet.src_port(),
-            },
+            key: Key { remote: SocketAddrV4::new(header.dst_addr, packet.dst_port()), guest_port: packet.src_port() },
             reset: packet.rst(),
             opens: packet.syn() && !packet.ack() && !packet.rst() && !packet.fin(),
             sequence: packet.seq_number(),

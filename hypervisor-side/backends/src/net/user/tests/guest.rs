@@ -1,7 +1,7 @@
 //! A guest: a TCP/IP stack at the other end of the two inboxes.
 
 use crate::net::user::{UserNetwork, UserOptions};
-use crate::net::{Frame, Inbox, Network};
+use crate::net::{Frame, Inbox, Network, Steering};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -10,7 +10,8 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::socket::udp;
 use smoltcp::time::Instant as StackTime;
 use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv4Repr, IpCidr, IpProtocol, Ipv4Packet, Ipv4Repr,
+    EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv4Repr, IpCidr, IpProtocol, Ipv4Packet,
+    Ipv4Repr,
 };
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -21,7 +22,7 @@ pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 pub(super) const MAC: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 1, 2, 3]);
 /// Nothing in these tests takes this long.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Guest {
     pub(super) network: Arc<UserNetwork>,
@@ -51,7 +52,7 @@ impl Guest {
     pub(super) fn without_address(options: UserOptions, frames: usize) -> Self {
         let mtu = options.mtu;
         let inbox = Inbox::new(frames).unwrap();
-        let network = UserNetwork::start(options, Arc::clone(&inbox)).unwrap();
+        let network = UserNetwork::start(options, plugged(&inbox)).unwrap();
         let mut wire = Wire { network: Arc::clone(&network), inbox: Arc::clone(&inbox), mtu: mtu.into() };
         let mut config = Config::new(MAC.into());
         config.random_seed = 7;
@@ -199,6 +200,13 @@ impl Guest {
     }
 }
 
+/// The way into a guest that takes frames from `inbox`.
+pub(super) fn plugged(inbox: &Arc<Inbox>) -> Arc<Steering> {
+    let steering = Steering::new(MAC.0, vec![Arc::clone(inbox)]);
+    steering.set_open(0, true);
+    steering
+}
+
 /// The control message in a frame.
 pub(super) fn icmp(frame: &[u8]) -> Option<Vec<u8>> {
     let frame = EthernetFrame::new_checked(frame).ok()?;
@@ -215,8 +223,7 @@ pub(super) fn packet(
     length: usize,
     fill: impl FnOnce(&mut [u8]),
 ) -> Frame {
-    let header =
-        Ipv4Repr { src_addr: from, dst_addr: to, next_header: protocol, payload_len: length, hop_limit: 64 };
+    let header = Ipv4Repr { src_addr: from, dst_addr: to, next_header: protocol, payload_len: length, hop_limit: 64 };
     let mut frame = EthernetFrame::new_unchecked(vec![0; 14 + header.buffer_len() + length]);
     frame.set_src_addr(MAC);
     frame.set_dst_addr(EthernetAddress::BROADCAST);

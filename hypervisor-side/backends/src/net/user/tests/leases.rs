@@ -4,9 +4,7 @@ use super::guest::{ADDRESS, GATEWAY, Guest, MAC, packet};
 use super::*;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::dhcpv4;
-use smoltcp::wire::{
-    DhcpMessageType, DhcpPacket, DhcpRepr, EthernetFrame, IpProtocol, Ipv4Packet, UdpPacket, UdpRepr,
-};
+use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr, EthernetFrame, IpProtocol, Ipv4Packet, UdpPacket, UdpRepr};
 
 #[test]
 fn a_guest_gets_its_lease() {

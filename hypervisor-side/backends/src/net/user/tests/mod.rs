@@ -10,7 +10,7 @@ mod streams;
 mod udp;
 
 use super::*;
-use guest::{GATEWAY, Guest};
+use guest::{GATEWAY, Guest, plugged};
 use smoltcp::socket::tcp::State;
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -61,8 +61,8 @@ fn an_idle_network_does_not_wake_up() {
 
 #[test]
 fn nonsense_is_refused_with_its_name() {
-    let inbox = || Inbox::new(8).unwrap();
-    let refused = |options: UserOptions| UserNetwork::start(options, inbox()).unwrap_err().to_string();
+    let refused =
+        |options: UserOptions| UserNetwork::start(options, plugged(&Inbox::new(8).unwrap())).unwrap_err().to_string();
     let base = UserOptions::default;
     assert!(refused(UserOptions { mtu: 100, ..base() }).contains("MTU 100 is out of range"));
     assert!(refused(UserOptions { mtu: 9001, ..base() }).contains("MTU 9001 is out of range"));

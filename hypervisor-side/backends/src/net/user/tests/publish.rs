@@ -1,6 +1,6 @@
 //! Published ports: clients of the host come to the guest.
 
-use super::guest::{GATEWAY, Guest};
+use super::guest::{GATEWAY, Guest, plugged};
 use super::*;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, UdpSocket};
@@ -59,6 +59,7 @@ fn datagrams_reach_the_guest_and_answers_their_sender() {
         }
         answered == 2
     });
+    guest.until("both answers", |guest| guest.network.counters().datagrams == 4);
     for (client, name) in clients.iter().zip([b"one", b"two"]) {
         let mut answer = [0; 8];
         let (length, from) = client.recv_from(&mut answer).unwrap();
@@ -70,7 +71,8 @@ fn datagrams_reach_the_guest_and_answers_their_sender() {
 fn a_taken_port_is_named_with_its_remedy() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let error = UserNetwork::start(publishing(vec![Publish::tcp(port, 80)]), Inbox::new(8).unwrap()).unwrap_err();
+    let error =
+        UserNetwork::start(publishing(vec![Publish::tcp(port, 80)]), plugged(&Inbox::new(8).unwrap())).unwrap_err();
     assert!(matches!(error, UserError::PortTaken { host, protocol: Protocol::Tcp } if host.port() == port));
     let text = error.to_string();
     assert!(text.contains(&format!("127.0.0.1:{port}")) && text.contains("port 0"), "{text}");

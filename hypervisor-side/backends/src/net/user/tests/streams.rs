@@ -124,13 +124,8 @@ fn short_connections_one_after_the_other() {
     let socket = guest.add_tcp(4096);
     for number in 0..count as u32 {
         guest.dial(socket, GATEWAY, port);
-        guest.until("the answer", |guest| {
-            let socket = guest.tcp(socket);
-            if socket.may_send() && socket.send_queue() == 0 && socket.recv_queue() == 0 {
-                let _ = socket.send_slice(&number.to_le_bytes());
-            }
-            socket.recv_queue() == 4
-        });
+        guest.until("the question", |guest| guest.tcp(socket).send_slice(&number.to_le_bytes()).is_ok());
+        guest.until("the answer", |guest| guest.tcp(socket).recv_queue() == 4);
         let mut answer = [0; 4];
         guest.tcp(socket).recv_slice(&mut answer).unwrap();
         assert_eq!(answer, number.to_le_bytes());

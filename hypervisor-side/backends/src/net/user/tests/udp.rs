@@ -1,8 +1,9 @@
 //! UDP from the guest.
 
-use super::guest::{GATEWAY, Guest, icmp};
+use super::guest::{ADDRESS, GATEWAY, Guest, icmp, packet};
 use super::*;
-use smoltcp::wire::{Icmpv4DstUnreachable, Icmpv4Message, Icmpv4Packet};
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{Icmpv4DstUnreachable, Icmpv4Message, Icmpv4Packet, IpProtocol, UdpPacket, UdpRepr};
 use std::net::{SocketAddrV4, UdpSocket};
 
 /// A server on loopback that gives back so many datagrams.
@@ -48,9 +49,11 @@ fn a_port_that_nobody_listens_on_is_unreachable() {
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut guest = Guest::new(open_loopback());
     guest.ping(GATEWAY);
-    let socket = guest.add_udp(5000);
-    guest.udp(socket).send_slice(b"hello?", SocketAddrV4::new(GATEWAY, port)).unwrap();
-    guest.until("the datagram's departure", |guest| guest.network.counters().conversations == 1);
+    let ports = UdpRepr { src_port: 5000, dst_port: port };
+    guest.network.send(packet(ADDRESS, GATEWAY, IpProtocol::Udp, 8, |bytes| {
+        let packet = &mut UdpPacket::new_unchecked(bytes);
+        ports.emit(packet, &ADDRESS.into(), &GATEWAY.into(), 0, |_| (), &ChecksumCapabilities::default());
+    }));
     wait_for_refusal(&mut guest, port);
 }
 
