@@ -21,12 +21,14 @@ pub mod console;
 mod counters;
 pub mod disk;
 mod engine;
+pub mod entropy;
 #[cfg(test)]
 mod fake_disk;
 #[cfg(test)]
 mod fake_guest;
 mod grants;
 pub mod net;
+pub mod services;
 mod sys;
 mod thread;
 

@@ -2,6 +2,7 @@
 
 use crate::in_process::InProcessPlatform;
 use pvkit_backends::net::{Network, Steering};
+use pvkit_backends::services::Services;
 use pvkit_backends::{ConsoleInput, ConsoleOutput, Disk};
 use std::io::Write;
 use std::path::PathBuf;
@@ -37,6 +38,10 @@ pub enum Device {
         /// Rows of the terminal, 0 if unknown.
         rows: u16,
     },
+    /// The services channel.
+    Services(Arc<Services>),
+    /// Random bytes of the host's generator.
+    Entropy,
     /// A network port, with as many pairs of queues as `steering` has inboxes.
     Net {
         /// What it is plugged into.

@@ -13,7 +13,7 @@ use pvkit_abi::net::{LinkFlags, NetConfig};
 use pvkit_abi::ring::MAX_DEPTH;
 use pvkit_abi::status::CallError;
 use pvkit_backends::net::{self, PortControl};
-use pvkit_backends::{BlockLimits, QueueCounters, QueueThread, block, console, spin_for};
+use pvkit_backends::{BlockLimits, QueueCounters, QueueThread, block, console, entropy, services, spin_for};
 use pvkit_core::{DeviceConfig, GuestAddr, GuestMemory};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -47,6 +47,10 @@ impl Devices {
                 let offer = console::offer(consoles - 1, ConsoleConfig { columns, rows }, CONSOLE_DEPTH);
                 Slot::new(format!("console{}", consoles - 1), offer, Backing::Console(output, input))
             }
+            Device::Services(services) => {
+                Slot::new("services".into(), services::offer(&services), Backing::Services(services))
+            }
+            Device::Entropy => Slot::new("entropy".into(), entropy::offer(), Backing::Entropy),
             Device::Net { network, steering, mtu, label } => {
                 ports += 1;
                 let config = NetConfig { mac: steering.mac(), mtu, flags: LinkFlags::UP.bits(), speed: 0 };
@@ -89,8 +93,8 @@ impl Devices {
     /// Sets something of a device. Block and console devices have nothing to set.
     pub fn control(&self, device: u32, operation: u16, data: &[u8]) -> Result<(), CallError> {
         match &self.slot(device)?.backing {
-            Backing::Block(_) | Backing::Console(..) => Err(CallError::UNSUPPORTED),
             Backing::Net(port) => port.control.control(operation, data),
+            _ => Err(CallError::UNSUPPORTED),
         }
     }
 

@@ -61,6 +61,8 @@ impl Device {
             Self::Block { .. } => Class::BLOCK,
             Self::Console { .. } => Class::CONSOLE,
             Self::Net { .. } => Class::NET,
+            Self::Services(_) => Class::SERVICES,
+            Self::Entropy => Class::ENTROPY,
         }
     }
 }

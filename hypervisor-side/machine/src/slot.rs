@@ -7,7 +7,9 @@ use pvkit_abi::block::BlockFeatures;
 use pvkit_abi::bus::Offer;
 use pvkit_abi::net::NetFeatures;
 use pvkit_abi::status::CallError;
+use pvkit_backends::entropy::EntropyQueue;
 use pvkit_backends::net::{Network, PortControl, RECEIVE_WORDS, ReceiveQueue, Steering, TransmitQueue};
+use pvkit_backends::services::{Services, ServicesQueue};
 use pvkit_backends::{
     BlockLimits, BlockQueue, ConsoleInput, ConsoleOutput, ConsoleQueue, Disk, GrantTable, QueueCounters, QueueEngine,
     QueueSetup, QueueThread,
@@ -38,6 +40,8 @@ pub enum Backing {
     Block(Arc<dyn Disk>),
     Console(ConsoleOutput, Arc<ConsoleInput>),
     Net(NetPort),
+    Services(Arc<Services>),
+    Entropy,
 }
 
 /// A network port.
@@ -82,7 +86,7 @@ impl Slot {
     pub fn new(label: String, offer: Offer, backing: Backing) -> Self {
         let capacity = match &backing {
             Backing::Block(disk) => disk.capacity(),
-            Backing::Console(..) | Backing::Net(_) => 0,
+            _ => 0,
         };
         Self {
             label,
@@ -113,6 +117,10 @@ impl Slot {
             Backing::Console(output, input) => {
                 Box::new(ConsoleQueue::new(self.setup::<1>(order, ram, contact)?, output.clone(), input.clone()))
             }
+            Backing::Services(services) => {
+                Box::new(ServicesQueue::new(self.setup::<1>(order, ram, contact)?, services.clone()))
+            }
+            Backing::Entropy => Box::new(EntropyQueue::new(self.setup::<1>(order, ram, contact)?)),
             Backing::Net(port) => {
                 let features = port.control.opened(order.epoch, NetFeatures::from_bits_truncate(order.features));
                 let pair = usize::from(order.queue / 2);
