@@ -21,8 +21,11 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 /// Requests that one pass serves.
 const BUDGET: u32 = 64;
-/// Longest sleep.
+/// First sleep after work. Each one that ends by its deadline with nothing there doubles the next, so that the thread of an
+/// idle guest soon hardly ever wakes.
 const DEADLINE: Duration = Duration::from_secs(1);
+/// Longest sleep.
+const LONGEST: Duration = Duration::from_secs(3600);
 /// How long what is visible is served when the queue is told to stop; the rest is aborted.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How late a doorbell may be rung after its publication was seen, before the wake-up counts as lost.
@@ -65,7 +68,7 @@ impl QueueThread {
     pub fn spawn(name: &str, engine: Box<dyn QueueEngine>, doorbell: EventFd, spin: u32) -> io::Result<Self> {
         let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let shared = Arc::new(Control { command: AtomicU8::new(RUN), wake });
-        let runner = Runner { engine, doorbell, control: Arc::clone(&shared), spin: AdaptiveSpin::new(spin) };
+        let runner = Runner { engine, doorbell, control: Arc::clone(&shared), spin: AdaptiveSpin::new(spin), patience: DEADLINE };
         let thread = Builder::new().name(name.to_owned()).spawn(move || runner.run())?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -104,6 +107,7 @@ struct Runner {
     doorbell: EventFd,
     control: Arc<Control>,
     spin: AdaptiveSpin,
+    patience: Duration,
 }
 
 impl Runner {
@@ -139,7 +143,9 @@ impl Runner {
 
     fn sleep(&mut self) {
         add(&self.engine.counters().sleeps, 1);
-        let woken = self.wait([self.doorbell.as_raw_fd(), self.control.wake.as_raw_fd(), self.other()], DEADLINE);
+        let fds = [self.doorbell.as_raw_fd(), self.control.wake.as_raw_fd(), self.other()];
+        let woken = self.wait(fds, self.patience);
+        self.patience = if woken == 0 { (self.patience * 2).min(LONGEST) } else { DEADLINE };
         if woken & 4 != 0 {
             // Emptied before the input is looked at, so that what comes later wakes again.
             let _ = self.engine.waits_for().map(EventFd::read);
@@ -165,7 +171,7 @@ impl Runner {
     }
 
     fn wait_for_command(&self) {
-        self.wait([self.control.wake.as_raw_fd()], DEADLINE);
+        self.wait([self.control.wake.as_raw_fd()], LONGEST);
     }
 
     /// Waits; a signal or an error counts as nothing readable, and the caller looks again.
