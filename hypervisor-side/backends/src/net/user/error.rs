@@ -33,6 +33,11 @@ pub enum UserError {
         /// Bits of its prefix.
         prefix: u8,
     },
+    /// A published port leads to port 0 of the guest, which nobody can listen on.
+    GuestPort {
+        /// Where the host was to listen.
+        host: SocketAddr,
+    },
     /// Another program listens on a port to be published.
     PortTaken {
         /// Where the host was to listen.
@@ -81,6 +86,9 @@ impl fmt::Display for UserError {
                 "{address} cannot be used in {network}/{prefix}: gateway, name server and guest need an address each, \
                  within the subnet and not its first or last"
             ),
+            Self::GuestPort { host } => {
+                write!(f, "{host} cannot lead to port 0 of the guest: name the port that the guest listens on")
+            }
             Self::PortTaken { host, protocol } => write!(
                 f,
                 "{protocol} port {host} is taken by another program: end it, choose another port, or use port 0 for a \

@@ -172,6 +172,9 @@ impl UserOptions {
         if !(1..=30).contains(&self.prefix) || self.network & self.mask() != self.network {
             return Err(UserError::Subnet { network: self.network, prefix: self.prefix });
         }
+        if let Some(publish) = self.publish.iter().find(|publish| publish.guest_port == 0) {
+            return Err(UserError::GuestPort { host: publish.host });
+        }
         let hosts = [self.gateway, self.dns, self.guest];
         for (position, &address) in hosts.iter().enumerate() {
             let is_a_host = self.contains(address) && address != self.network && address != self.broadcast();

@@ -53,7 +53,7 @@ impl Guest {
         let mtu = options.mtu;
         let inbox = Inbox::new(frames).unwrap();
         let network = UserNetwork::start(options, plugged(&inbox)).unwrap();
-        let mut wire = Wire { network: Arc::clone(&network), inbox: Arc::clone(&inbox), mtu: mtu.into() };
+        let mut wire = Wire { network: Arc::clone(&network), inbox: Arc::clone(&inbox), mtu: mtu.into(), garble: None };
         let mut config = Config::new(MAC.into());
         config.random_seed = 7;
         let interface = Interface::new(config, &mut wire, StackTime::ZERO);
@@ -61,6 +61,11 @@ impl Guest {
         poll.registry().register(&mut SourceFd(&inbox.wake_fd().as_raw_fd()), Token(0), Interest::READABLE).unwrap();
         let sockets = SocketSet::new(Vec::new());
         Self { network, inbox, interface, sockets, wire, poll, birth: Instant::now(), next_port: 40000 }
+    }
+
+    /// From now on frames are what `garble` makes of them.
+    pub(super) fn garble(&mut self, garble: Option<Garble>) {
+        self.wire.garble = garble;
     }
 
     fn now(&self) -> StackTime {
@@ -238,7 +243,11 @@ struct Wire {
     network: Arc<UserNetwork>,
     inbox: Arc<Inbox>,
     mtu: usize,
+    garble: Option<Garble>,
 }
+
+/// What happens to frames of the guest before they are sent.
+type Garble = Box<dyn FnMut(Frame) -> Vec<Frame>>;
 
 impl Device for Wire {
     type RxToken<'a> = Arrived;
@@ -246,11 +255,11 @@ impl Device for Wire {
 
     fn receive(&mut self, _: StackTime) -> Option<(Arrived, Departing<'_>)> {
         let frame = self.inbox.pop()?;
-        Some((Arrived(frame), Departing(&self.network)))
+        Some((Arrived(frame), Departing(&self.network, self.garble.as_mut())))
     }
 
     fn transmit(&mut self, _: StackTime) -> Option<Departing<'_>> {
-        Some(Departing(&self.network))
+        Some(Departing(&self.network, self.garble.as_mut()))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -269,13 +278,17 @@ impl phy::RxToken for Arrived {
     }
 }
 
-struct Departing<'a>(&'a UserNetwork);
+struct Departing<'a>(&'a UserNetwork, Option<&'a mut Garble>);
 
 impl phy::TxToken for Departing<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
         let mut bytes = vec![0; length];
         let result = f(&mut bytes);
-        self.0.send(Frame::finished(bytes));
+        let frame = Frame::finished(bytes);
+        match self.1 {
+            Some(garble) => garble(frame).into_iter().for_each(|frame| self.0.send(frame)),
+            None => self.0.send(frame),
+        }
         result
     }
 }

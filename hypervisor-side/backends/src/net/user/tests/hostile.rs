@@ -3,7 +3,7 @@
 use super::guest::{ADDRESS, GATEWAY, Guest, MAC, packet};
 use super::*;
 use proptest::prelude::*;
-use pvkit_abi::net::FrameMeta;
+use pvkit_abi::net::{FrameFlags, FrameMeta, Segmentation};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, TcpControl,
@@ -122,7 +122,7 @@ fn frame() -> impl Strategy<Value = Frame> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if long() { 4096 } else { 64 }, ..ProptestConfig::default() })]
 
     #[test]
     fn no_frame_ends_the_network(frames in proptest::collection::vec(frame(), 1..100)) {
@@ -138,4 +138,63 @@ proptest! {
         let counters = guest.network.counters();
         prop_assert!(counters.connections + counters.conversations <= counters.frames);
     }
+}
+
+/// Numbers that look random.
+fn numbers(mut state: u64) -> impl FnMut(usize) -> usize {
+    move |below| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    }
+}
+
+#[test]
+fn a_guest_that_garbles_its_connections_is_served_when_it_stops() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            std::thread::spawn(move || std::io::copy(&mut stream.try_clone().unwrap(), &mut stream));
+        }
+    });
+    let mut guest = Guest::new(UserOptions { mtu: 576, ..open_loopback() });
+    for seed in 0..if long() { 2000 } else { 40 } {
+        let mut number = numbers(seed);
+        let mut held = None;
+        guest.garble(Some(Box::new(move |mut frame| {
+            // Transport checksums are not looked at, so that what is wrong gets far.
+            frame.meta = FrameMeta::new(FrameFlags::NEEDS_CHECKSUM, 34, 16, Segmentation::NONE, 0);
+            let mut frames = vec![frame];
+            match number(12) {
+                0 | 1 => {
+                    let bytes = &mut frames[0].bytes;
+                    let at = 34 + number(bytes.len() - 34);
+                    bytes[at] = number(256) as u8;
+                }
+                2 => frames.push(frames[0].clone()),
+                3 => frames.extend(held.replace(frames[0].clone())),
+                4 => frames.clear(),
+                _ => {}
+            }
+            frames
+        })));
+        let sockets: Vec<_> = (0..4).map(|_| guest.connect(GATEWAY, port)).collect();
+        for round in 0..20 {
+            guest.step();
+            for &socket in &sockets {
+                let _ = guest.tcp(socket).send_slice(&[round; 700]);
+                let _ = guest.tcp(socket).recv(|bytes| (bytes.len(), ()));
+            }
+            guest.sleep(std::time::Duration::from_micros(300));
+        }
+        guest.garble(None);
+        for &socket in &sockets {
+            guest.tcp(socket).abort();
+        }
+        guest.step();
+        sockets.into_iter().for_each(|socket| drop(guest.sockets.remove(socket)));
+    }
+    let socket = guest.connect(GATEWAY, port);
+    guest.until("the connection", |guest| guest.tcp(socket).send_slice(b"hello").is_ok());
+    guest.until("the echo", |guest| guest.tcp(socket).recv_queue() == 5);
 }

@@ -5,6 +5,7 @@ mod hostile;
 mod leases;
 mod limits;
 mod names;
+mod offload;
 mod publish;
 mod streams;
 mod udp;
@@ -68,6 +69,7 @@ fn nonsense_is_refused_with_its_name() {
     assert!(refused(UserOptions { mtu: 9001, ..base() }).contains("MTU 9001 is out of range"));
     assert!(refused(UserOptions { prefix: 31, ..base() }).contains("10.0.2.0/31 is no subnet"));
     assert!(refused(UserOptions { prefix: 16, ..base() }).contains("10.0.2.0/16 is no subnet"));
+    assert!(refused(UserOptions { publish: vec![Publish::tcp(0, 0)], ..base() }).contains("port 0 of the guest"));
     for guest in [[10, 0, 2, 255], [10, 0, 3, 1], [10, 0, 2, 2]] {
         let guest = Ipv4Addr::from(guest);
         assert!(refused(UserOptions { guest, ..base() }).contains(&guest.to_string()));
