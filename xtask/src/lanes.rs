@@ -218,6 +218,19 @@ pub const LANES: &[Lane] = &[
         full: None,
     },
     Lane {
+        name: "c-api",
+        protects: "The C header is what the sources say, and the drivers are a static library without an operating system.",
+        stage: Stage::Test,
+        needs: &[Need::Cc, Need::NoneTarget],
+        steps: &[
+            tests("cargo test -p pvkit-guest-c --lib --tests -- --show-output"),
+            run("cargo clippy -p pvkit-guest-c --target x86_64-unknown-none -- -D warnings"),
+            run("cargo rustc -p pvkit-guest-c --crate-type staticlib --profile guest --target x86_64-unknown-none"),
+        ],
+        limit: seconds(300),
+        full: None,
+    },
+    Lane {
         name: "guest-static",
         protects: "Without that target the guest images build as static programs, for CPL 3.",
         stage: Stage::Test,
