@@ -21,6 +21,7 @@ mod mutant;
 #[cfg(not(feature = "mutants"))]
 #[path = "no_mutant.rs"]
 mod mutant;
+mod nets;
 #[cfg(not(feature = "in-process"))]
 #[path = "no_program.rs"]
 mod program;

@@ -2,10 +2,12 @@
 
 use crate::cli::{ConsoleOption, MachineChoice, RunOptions, StatsFormat};
 use crate::failure::{EXIT_CRASH, Failure};
+use crate::nets::Published;
 use crate::signals::{self, Caught};
 use crate::terminal::RawMode;
-use crate::{devices, guard, keyboard, program, stats};
+use crate::{devices, guard, keyboard, nets, program, stats};
 use pvkit_machine::{Control, Device, End, MachineConfig, MachineError, Program, Report};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -31,6 +33,9 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
 fn run_on_console(options: &RunOptions, control: &Arc<Control>) -> Result<Report, Failure> {
     let program = chosen_program(options)?;
     let mut devices = devices::disks(&options.disks, options.mutant)?;
+    let nets = nets::open(&options.nets, &options.publish)?;
+    tell_published(options, &nets.published).map_err(Failure::run)?;
+    devices.extend(nets.devices);
     // Last, so that every mistake on the command line is told on a terminal in its own mode.
     let terminal = match options.console {
         ConsoleOption::Stdio => RawMode::enter().map_err(Failure::run)?,
@@ -49,6 +54,14 @@ fn run_on_console(options: &RunOptions, control: &Arc<Control>) -> Result<Report
     let report = pvkit_machine::run(config, control).map_err(machine_failure)?;
     drop(terminal);
     Ok(report)
+}
+
+/// Says where the published ports really are.
+fn tell_published(options: &RunOptions, published: &[Published]) -> io::Result<()> {
+    match &options.published_file {
+        Some(path) => std::fs::write(path, published.iter().map(|port| format!("{port}\n")).collect::<String>()),
+        None => published.iter().try_for_each(|port| writeln!(io::stderr(), "pvkit: {port}")),
+    }
 }
 
 fn console(options: &RunOptions, keys: bool, control: &Arc<Control>) -> Result<Device, Failure> {

@@ -67,6 +67,42 @@ fn disks_that_are_no_disks_are_named_with_the_remedy() {
     fs::remove_dir_all(folder).unwrap();
 }
 
+fn refuses_net(net: &str, words: &[&str]) {
+    refuses(&["--kernel", ANY_FILE, "--net", net], words);
+}
+
+#[test]
+fn networks_that_cannot_be_had_are_named_with_the_remedy() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = holder.local_addr().unwrap().port();
+    refuses_net(&format!("user,publish={port}:80"), &["127.0.0.1", &port.to_string(), "taken", "another port"]);
+    refuses(&["--kernel", ANY_FILE, "--publish", &format!("{port}:80")], &[&port.to_string(), "taken"]);
+    refuses(&["--kernel", ANY_FILE, "--net", "none", "--publish", "0:80"], &["--publish", "--net user"]);
+    refuses(&["--kernel", ANY_FILE, "--publish", "80"], &["publish=80", "8080:80"]);
+    refuses_net("user,publish=192.0.2.1:0:80", &["192.0.2.1", "127.0.0.1"]);
+    refuses_net("tap=pvkit-none", &["pvkit-none", "ip tuntap add"]);
+    refuses_net("tap=much-too-long-a-name", &["much-too-long-a-name", "1 to 15"]);
+    refuses_net("fd=0", &["TAP"]);
+    refuses_net("fd=4095", &["fd=4095", "tap=NAME"]);
+    refuses_net("bridge", &["`bridge`", "user, tap=NAME, fd=N, none"]);
+    refuses_net("user,mac=01:00:5e:00:00:01", &["mac=01:00:5e", "even"]);
+    refuses_net("user,mtu=100000", &["mtu=100000", "9000"]);
+    refuses_net("user,mtu=68", &["68", "576"]);
+}
+
+#[test]
+fn a_privileged_port_of_a_user_without_rights_is_named() {
+    let Some(free) = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok() else { return };
+    if free.trim().parse::<u16>().is_ok_and(|first| first <= 1) {
+        return guest::skip("privileged ports", "this host has none");
+    }
+    let answer = as_nobody(&["run", "--kernel", "/proc/self/exe", "--publish", "1:80"]);
+    if let Some((code, message)) = answer {
+        assert_eq!(code, Some(2), "{message}");
+        assert!(message.contains("127.0.0.1:1") && message.contains("1024"), "{message}");
+    }
+}
+
 #[test]
 fn other_words_are_named() {
     refuses(&[], &["no guest image", "--kernel"]);

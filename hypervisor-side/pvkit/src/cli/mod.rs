@@ -2,11 +2,17 @@
 
 mod console;
 mod disk;
+mod mac;
+mod net;
+mod publish;
 mod size;
 mod version;
 
 pub use console::ConsoleOption;
 pub use disk::{Cache, DiskFormat, DiskOption};
+pub use mac::Mac;
+pub use net::{NetKind, NetOption};
+pub use publish::PublishOption;
 pub use size::Size;
 pub use version::long_version;
 
@@ -25,14 +31,15 @@ Signals:
 
 Examples:
   pvkit demo
-  pvkit run --kernel guest.elf --memory 512M --disk path=disk.img,readonly=on --disk log.img";
+  pvkit run --kernel guest.elf --memory 512M --disk path=disk.img,readonly=on --disk log.img
+  pvkit run --kernel guest.elf --net user --publish 127.0.0.1:8080:80";
 
 /// The keys of the console, shown by `pvkit run --help` and by Ctrl-a h.
 pub const CONSOLE_KEYS: &str = "\
 Ctrl-a x  leaves pvkit         Ctrl-a Ctrl-a  sends Ctrl-a to the guest
 Ctrl-a h  shows these keys     Ctrl-a c       sends Ctrl-c to the guest (Ctrl-c itself leaves pvkit)";
 
-/// Paravirtual guests on KVM: hypercalls, rings, block and console devices.
+/// Paravirtual guests on KVM: hypercalls, rings, block, network and console devices.
 #[derive(Debug, Parser)]
 #[command(name = "pvkit", version, long_version = long_version(), after_help = AFTER_HELP)]
 pub struct Cli {
@@ -94,6 +101,15 @@ pub struct RunOptions {
     /// block_size=512|4096,serial=TEXT; may be given several times
     #[arg(long = "disk", value_name = "DISK")]
     pub disks: Vec<DiskOption>,
+    /// A network port: user, tap=NAME, fd=N or none; with mac=ADDRESS,mtu=BYTES,queues=PAIRS, and for user
+    /// publish=[ADDRESS:]PORT:GUEST_PORT[/udp],allow-loopback=on|off; may be given several times
+    #[arg(long = "net", value_name = "NET")]
+    pub nets: Vec<NetOption>,
+    /// A port of the host that leads into the guest, by the first user network (which it brings where there is no
+    /// --net): [ADDRESS:]PORT:GUEST_PORT[/udp]; the address is 127.0.0.1 if left out, port 0 is a free one, which is
+    /// told; may be given several times
+    #[arg(long = "publish", value_name = "PORTS")]
+    pub publish: Vec<PublishOption>,
     /// The console: stdio, null or file=PATH
     #[arg(long, value_name = "CONSOLE", default_value = "stdio")]
     pub console: ConsoleOption,
@@ -109,6 +125,9 @@ pub struct RunOptions {
     /// Where the counters go instead
     #[arg(long, hide = true, value_name = "PATH")]
     pub stats_file: Option<PathBuf>,
+    /// Where it is told which ports are published, instead of standard error
+    #[arg(long, hide = true, value_name = "PATH")]
+    pub published_file: Option<PathBuf>,
     /// Break the backend on purpose, to see tests fail
     #[arg(long, hide = true)]
     pub mutant: Option<Mutant>,
