@@ -68,7 +68,13 @@ impl QueueThread {
     pub fn spawn(name: &str, engine: Box<dyn QueueEngine>, doorbell: EventFd, spin: u32) -> io::Result<Self> {
         let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let shared = Arc::new(Control { command: AtomicU8::new(RUN), wake });
-        let runner = Runner { engine, doorbell, control: Arc::clone(&shared), spin: AdaptiveSpin::new(spin), patience: DEADLINE };
+        let runner = Runner {
+            engine,
+            doorbell,
+            control: Arc::clone(&shared),
+            spin: AdaptiveSpin::new(spin),
+            patience: DEADLINE,
+        };
         let thread = Builder::new().name(name.to_owned()).spawn(move || runner.run())?;
         Ok(Self { shared, thread: Some(thread) })
     }
