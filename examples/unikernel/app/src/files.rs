@@ -43,7 +43,7 @@ pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) 
 }
 
 /// What stands in a directory, itself and its parent left out.
-fn list<P: Platform>(
+pub(crate) fn list<P: Platform>(
     disk: &mut FileSystem<'_, P>,
     files: &Ext4,
     directory: &PathBuf,

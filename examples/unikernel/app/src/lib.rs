@@ -23,6 +23,8 @@ mod record;
 mod resize;
 mod session;
 mod terminal;
+#[expect(dead_code, reason = "its network card's driver is the next step")]
+mod web;
 
 pub use cmdline::{App, BadWord, Options};
 

@@ -5,7 +5,7 @@
 
 use crate::cmdline::Durability;
 use crate::record::{self, RECORD_BYTES};
-use crate::session::Session;
+use crate::session::{Session, deadline};
 use crate::{Failure, Options};
 use alloc::vec;
 use pvkit_guest_drivers::Block;
@@ -22,7 +22,7 @@ pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) 
     let room = slots(&disk);
     let end = if options.count == 0 { room } else { room.min(first.saturating_add(options.count)) };
     for sequence in first..end {
-        append(session, &mut disk, sequence, options.mode)?;
+        append(session.platform, &mut disk, sequence, &record::emit(sequence), options.mode)?;
         session.terminal.line(format_args!("acked {sequence}"));
         if (sequence + 1).is_multiple_of(options.batch) {
             session.terminal.flush()?;
@@ -39,14 +39,14 @@ pub(crate) fn check<P: Platform>(session: &mut Session<'_, P>, options: &Options
 }
 
 fn found<P: Platform>(session: &mut Session<'_, P>, disk: &mut Block<'_, P>) -> Result<u64, Failure> {
-    let found = count(session, disk)?;
+    let found = count(session.platform, disk)?;
     session.terminal.line(format_args!("found {found}"));
     session.terminal.flush()?;
     Ok(found)
 }
 
 /// Length of the run of whole records from the beginning.
-fn count<P: Platform>(session: &Session<'_, P>, disk: &mut Block<'_, P>) -> Result<u64, Failure> {
+pub(crate) fn count<P: Platform>(platform: &P, disk: &mut Block<'_, P>) -> Result<u64, Failure> {
     let stride = stride(disk);
     let end = slots(disk) * stride as u64;
     let mut chunk = vec![0; CHUNK];
@@ -55,7 +55,7 @@ fn count<P: Platform>(session: &Session<'_, P>, disk: &mut Block<'_, P>) -> Resu
     while position < end {
         let length = (end - position).min(CHUNK as u64) as usize;
         let part = chunk.get_mut(..length).unwrap_or_default();
-        disk.read(position, part, session.deadline())?;
+        disk.read(position, part, deadline(platform))?;
         for slot in part.chunks(stride) {
             if !record::check(slot.get(..RECORD_BYTES).unwrap_or(&[]), sequence) {
                 return Ok(sequence);
@@ -67,20 +67,21 @@ fn count<P: Platform>(session: &Session<'_, P>, disk: &mut Block<'_, P>) -> Resu
     Ok(sequence)
 }
 
-fn append<P: Platform>(
-    session: &Session<'_, P>,
+/// Writes one record, and returns when it is as durable as `mode` promises.
+pub(crate) fn append<P: Platform>(
+    platform: &P,
     disk: &mut Block<'_, P>,
     sequence: u64,
+    record: &[u8; RECORD_BYTES],
     mode: Durability,
 ) -> Result<(), Failure> {
-    let record = record::emit(sequence);
     let stride = stride(disk);
     let mut slot = vec![0; stride];
     for (to, from) in slot.iter_mut().zip(record) {
-        *to = from;
+        *to = *from;
     }
     let position = sequence * stride as u64;
-    let deadline = session.deadline();
+    let deadline = deadline(platform);
     let fua = mode == Durability::Fua || (mode == Durability::Mix && sequence % 2 == 1);
     if fua {
         return Ok(disk.write_fua(position, &slot, deadline)?);
@@ -97,6 +98,7 @@ fn stride<P: Platform>(disk: &Block<'_, P>) -> usize {
     RECORD_BYTES.max(disk.geometry().logical_block as usize)
 }
 
-fn slots<P: Platform>(disk: &Block<'_, P>) -> u64 {
+/// Records that the disk has room for.
+pub(crate) fn slots<P: Platform>(disk: &Block<'_, P>) -> u64 {
     disk.geometry().capacity / stride(disk) as u64
 }

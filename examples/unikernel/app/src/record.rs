@@ -8,12 +8,15 @@ const MAGIC: [u8; 8] = *b"pvkitlog";
 /// Magic, sequence, digest of all the rest.
 const DIGEST_AT: usize = 16;
 const PAYLOAD_AT: usize = DIGEST_AT + 32;
+/// A text in the payload: its length in two bytes, then the text, then zeros.
+const TEXT_AT: usize = PAYLOAD_AT + 2;
+/// Longest text of a record.
+pub(crate) const MAX_TEXT: usize = 400;
+const _: () = assert!(TEXT_AT + MAX_TEXT <= RECORD_BYTES);
 
-/// The record with this number.
+/// The record with this number, filled with what follows from the number.
 pub(crate) fn emit(sequence: u64) -> [u8; RECORD_BYTES] {
     let mut record = [0; RECORD_BYTES];
-    put(&mut record, 0, &MAGIC);
-    put(&mut record, MAGIC.len(), &sequence.to_le_bytes());
     // Different in every record and every byte, so that a mixture of two is noticed.
     let mut state = sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     for byte in record.iter_mut().skip(PAYLOAD_AT) {
@@ -22,14 +25,30 @@ pub(crate) fn emit(sequence: u64) -> [u8; RECORD_BYTES] {
         state ^= state << 17;
         *byte = state as u8;
     }
+    seal(record, sequence)
+}
+
+/// The record with this number and a text; what is longer than [`MAX_TEXT`] is cut off.
+pub(crate) fn emit_text(sequence: u64, text: &[u8]) -> [u8; RECORD_BYTES] {
+    let mut record = [0; RECORD_BYTES];
+    let text = text.get(..MAX_TEXT).unwrap_or(text);
+    put(&mut record, PAYLOAD_AT, &(text.len() as u16).to_le_bytes());
+    put(&mut record, TEXT_AT, text);
+    seal(record, sequence)
+}
+
+/// Whether this is a record with this number, whole.
+pub(crate) fn check(record: &[u8], sequence: u64) -> bool {
+    record.try_into().is_ok_and(|record| seal(record, sequence).as_slice() == record)
+}
+
+/// Puts magic, number and digest before the payload.
+fn seal(mut record: [u8; RECORD_BYTES], sequence: u64) -> [u8; RECORD_BYTES] {
+    put(&mut record, 0, &MAGIC);
+    put(&mut record, MAGIC.len(), &sequence.to_le_bytes());
     let digest = digest(&record);
     put(&mut record, DIGEST_AT, &digest);
     record
-}
-
-/// Whether this is the record with this number, whole.
-pub(crate) fn check(record: &[u8], sequence: u64) -> bool {
-    record == emit(sequence).as_slice()
 }
 
 fn digest(record: &[u8; RECORD_BYTES]) -> [u8; 32] {
@@ -56,11 +75,26 @@ mod tests {
 
     #[test]
     fn any_changed_bit_is_noticed() {
-        for byte in 0..RECORD_BYTES {
-            let mut record = emit(3);
-            record[byte] ^= 0x10;
-            assert!(!check(&record, 3), "byte {byte}");
+        for whole in [emit(3), emit_text(3, b"text")] {
+            assert!(check(&whole, 3));
+            for byte in 0..RECORD_BYTES {
+                let mut record = whole;
+                record[byte] ^= 0x10;
+                assert!(!check(&record, 3), "byte {byte}");
+            }
         }
+    }
+
+    #[test]
+    fn zeros_are_no_record() {
+        assert!(!check(&[0; RECORD_BYTES], 0));
+    }
+
+    #[test]
+    fn a_text_stands_behind_its_length() {
+        let record = emit_text(0, &[b'x'; MAX_TEXT + 9]);
+        assert_eq!(record[PAYLOAD_AT..TEXT_AT], [144, 1]);
+        assert_eq!(record[TEXT_AT + MAX_TEXT - 1..TEXT_AT + MAX_TEXT + 1], [b'x', 0]);
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl<'p, P: Platform> Session<'p, P> {
 
     /// The time by which the host must have answered what is asked now.
     pub(crate) fn deadline(&self) -> u64 {
-        self.platform.now().saturating_add(PATIENCE_NS)
+        deadline(self.platform)
     }
 
     fn print_groups(&mut self) {
@@ -73,4 +73,9 @@ impl<'p, P: Platform> Session<'p, P> {
             sealed.version, sealed.features, sealed.depth, sealed.max_segments, sealed.max_transfer, sealed.epoch
         ));
     }
+}
+
+/// The time by which the host must have answered what is asked now.
+pub(crate) fn deadline<P: Platform>(platform: &P) -> u64 {
+    platform.now().saturating_add(PATIENCE_NS)
 }
