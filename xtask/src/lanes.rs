@@ -231,6 +231,22 @@ pub const LANES: &[Lane] = &[
         full: None,
     },
     Lane {
+        name: "portable",
+        protects: "ABI, rings and drivers build for other architectures, and where a pointer has 32 bits.",
+        stage: Stage::Test,
+        needs: &[Need::PortableTargets],
+        steps: &[
+            run("cargo build -p pvkit-abi -p pvkit-shared-memory -p pvkit-ring -p pvkit-guest-drivers \
+                 --features pvkit-guest-drivers/static-pool --target aarch64-unknown-none"),
+            run("cargo build -p pvkit-abi -p pvkit-shared-memory -p pvkit-ring -p pvkit-guest-drivers \
+                 --features pvkit-guest-drivers/static-pool --target riscv64gc-unknown-none-elf"),
+            run("cargo build -p pvkit-abi -p pvkit-shared-memory -p pvkit-ring -p pvkit-guest-drivers \
+                 --features pvkit-guest-drivers/static-pool --target i686-unknown-linux-gnu"),
+        ],
+        limit: seconds(300),
+        full: None,
+    },
+    Lane {
         name: "guest-static",
         protects: "Without that target the guest images build as static programs, for CPL 3.",
         stage: Stage::Test,

@@ -26,6 +26,8 @@ pub enum Need {
     Miri,
     /// The freestanding guest target.
     NoneTarget,
+    /// The targets of the portable builds.
+    PortableTargets,
     /// `/dev/kvm`, with the right to open it.
     Kvm,
 }
@@ -43,6 +45,8 @@ pub enum Remedy {
 
 const CARGO_DENY: &str = "0.20.2";
 const NONE_TARGET: &str = "x86_64-unknown-none";
+/// Two other 64-bit architectures, and one of 32 bits that has atomics of 64.
+const PORTABLE_TARGETS: [&str; 3] = ["aarch64-unknown-none", "riscv64gc-unknown-none-elf", "i686-unknown-linux-gnu"];
 
 impl Need {
     /// As `--require` takes it.
@@ -57,6 +61,7 @@ impl Need {
             Self::GungraunRunner => "gungraun-runner",
             Self::Miri => "miri",
             Self::NoneTarget => NONE_TARGET,
+            Self::PortableTargets => "portable-targets",
             Self::Kvm => "kvm",
         }
     }
@@ -70,7 +75,8 @@ impl Need {
             Self::Cc | Self::Mke2fs | Self::Valgrind => lacks(on_path(self.name()), &format!("no {}", self.name())),
             Self::GungraunRunner => gungraun_missing(workspace),
             Self::Miri => miri_missing(),
-            Self::NoneTarget => none_target_missing(),
+            Self::NoneTarget => target_missing(NONE_TARGET),
+            Self::PortableTargets => PORTABLE_TARGETS.into_iter().find_map(target_missing),
             Self::Kvm => kvm_missing(),
         }
     }
@@ -89,6 +95,7 @@ impl Need {
             }),
             Self::Miri => miri_remedy(),
             Self::NoneTarget => Remedy::Line(format!("rustup target add {NONE_TARGET}")),
+            Self::PortableTargets => Remedy::Line(format!("rustup target add {}", PORTABLE_TARGETS.join(" "))),
             Self::Kvm => Remedy::ByHand,
         }
     }
@@ -167,9 +174,9 @@ fn miri_remedy() -> Remedy {
     })
 }
 
-fn none_target_missing() -> Option<String> {
-    let library = answer("rustc", &["--print", "target-libdir", "--target", NONE_TARGET]).unwrap_or_default();
-    lacks(PathBuf::from(library.trim()).is_dir(), &format!("target {NONE_TARGET} is not installed"))
+fn target_missing(target: &str) -> Option<String> {
+    let library = answer("rustc", &["--print", "target-libdir", "--target", target]).unwrap_or_default();
+    lacks(PathBuf::from(library.trim()).is_dir(), &format!("target {target} is not installed"))
 }
 
 fn kvm_missing() -> Option<String> {
