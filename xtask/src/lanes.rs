@@ -82,7 +82,7 @@ pub const LANES: &[Lane] = &[
         needs: &[],
         steps: &[tests(
             "cargo test --no-fail-fast --lib --bins --tests -p pvkit-shared-memory -p pvkit-guest-drivers -p pvkit-backends \
-             -p pvkit-machine -p unikernel-app -p unikernel-hosted -p xtask",
+             -p pvkit-machine -p unikernel-app -p unikernel-hosted -p embed-a-backend -p xtask",
         )],
         limit: seconds(600),
         full: None,
