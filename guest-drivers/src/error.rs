@@ -28,6 +28,13 @@ pub enum HostFault {
         /// What stood there.
         value: u64,
     },
+    /// A received frame cannot be as described. It was dropped; the queue goes on.
+    Frame {
+        /// What about it.
+        what: &'static str,
+        /// What stood there.
+        value: u64,
+    },
     /// A completion says that more, or fewer, bytes moved than was asked for.
     Length {
         /// Bytes asked for.
@@ -43,6 +50,7 @@ impl fmt::Display for HostFault {
             Self::Ring(fault) => write!(f, "host broke the ring protocol: {fault}"),
             Self::Offer { field, value } => write!(f, "host offers an impossible {field}: {value:#x}"),
             Self::Reply { field, value } => write!(f, "host replies with an impossible {field}: {value:#x}"),
+            Self::Frame { what, value } => write!(f, "host delivers a frame with an impossible {what}: {value:#x}"),
             Self::Length { asked, claimed } => write!(f, "host claims {claimed} bytes of a request of {asked}"),
         }
     }
@@ -74,6 +82,8 @@ pub enum Misuse {
         /// Most bytes that would do.
         limit: u64,
     },
+    /// The frame's metadata contradict the frame.
+    Metadata(&'static str),
     /// The buffer's pages lie outside the memory that is granted to the device.
     OutsideGrant(u64),
     /// A blocking call while submitted requests have not been taken; take their completions first.
@@ -92,6 +102,7 @@ impl fmt::Display for Misuse {
             Self::OutOfRange { capacity } => write!(f, "the request reaches beyond the device's {capacity} bytes"),
             Self::ReadOnly => f.write_str("the device is read-only"),
             Self::BufferLength { limit } => write!(f, "the buffer does not fit the request; at most {limit} bytes"),
+            Self::Metadata(field) => write!(f, "the frame's metadata have an impossible {field}"),
             Self::OutsideGrant(address) => write!(f, "page {address:#x} is not in the memory shared with the device"),
             Self::RequestsInFlight => f.write_str("submitted requests are in flight; take their completions first"),
             Self::Ring(misuse) => write!(f, "{misuse}"),

@@ -48,6 +48,7 @@ pub mod error;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod negotiation;
+pub mod net;
 mod page_list;
 pub mod platform;
 
@@ -57,3 +58,4 @@ pub use bus::{Bus, BusCounters, Device, MAX_DEVICES};
 pub use console::Console;
 pub use device::{GrantPolicy, QueueCounters, Sealed};
 pub use negotiation::Negotiated;
+pub use net::Net;

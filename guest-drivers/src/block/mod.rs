@@ -58,7 +58,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         let offered = bus.device(device).ok_or(crate::error::Misuse::NoSuchDevice(device))?;
         let config = offered.offer.config;
         let known = BlockFeatures::all().bits();
-        let wanted = Wanted { class: Class::BLOCK, known, depth, policy, deadline };
+        let wanted = Wanted { class: Class::BLOCK, queues: 1, known, depth, policy, deadline };
         let mut link = Link::open(bus, device, &wanted)?;
         match Self::judge(&link, &config) {
             Ok((geometry, features, max_segments)) => Ok(Self {

@@ -8,7 +8,7 @@ use crate::error::BusError;
 use crate::platform::Platform;
 use pvkit_abi::bus::{CONFIG_BYTES, DeviceState, Kind};
 
-impl<P: Platform, const N: usize> Link<'_, P, N> {
+impl<P: Platform, const N: usize, const C: usize> Link<'_, P, N, C> {
     /// Follows the bus's table. Answers the device's newest configuration if it changed.
     pub(crate) fn refresh(&mut self, bus: &Bus<'_, P>) -> Option<[u8; CONFIG_BYTES]> {
         let Some(device) = bus.device(self.sealed.device) else {
@@ -56,6 +56,16 @@ impl<P: Platform, const N: usize> Link<'_, P, N> {
         self.port.take().map_or(Ok(()), |port| bus.close_port(port))
     }
 
+    /// One of several queues of a device: follows what the device's owner knows.
+    pub(crate) fn follow(&mut self, life: Life) {
+        match life {
+            Life::Open => {}
+            Life::Gone if self.life == Life::Open => self.life = Life::Gone,
+            Life::Gone => {}
+            Life::Detached => self.detach(),
+        }
+    }
+
     /// Whether the host confirmed that it has no more business with the queue's memory.
     pub(crate) fn is_detached(&self) -> bool {
         self.life == Life::Detached
@@ -63,14 +73,14 @@ impl<P: Platform, const N: usize> Link<'_, P, N> {
 }
 
 /// Closes a device, whether it opened all the way or not. It is then offered again, under a new epoch.
-pub(super) fn close_device<P: Platform>(bus: &mut Bus<'_, P>, sealed: &Sealed, deadline: u64) -> Result<(), BusError> {
+pub(crate) fn close_device<P: Platform>(bus: &mut Bus<'_, P>, sealed: &Sealed, deadline: u64) -> Result<(), BusError> {
     let [closed] = bus.request(&[message(Kind::CLOSE, sealed.device, sealed.epoch, &[])], deadline)?;
     let reply = closed?;
     bus.note(sealed.device, reply.epoch, DeviceState::OFFERED);
     Ok(())
 }
 
-impl<P: Platform, const N: usize> Drop for Link<'_, P, N> {
+impl<P: Platform, const N: usize, const C: usize> Drop for Link<'_, P, N, C> {
     fn drop(&mut self) {
         // Pages have no destructor: what `close` did not free is leaked here.
         self.platform.note_leak(self.rings.len());

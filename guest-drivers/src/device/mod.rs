@@ -9,21 +9,24 @@ mod grant;
 mod offer;
 mod open;
 
+pub(crate) use close::close_device;
 pub(crate) use grant::Grant;
 pub use grant::GrantPolicy;
-pub(crate) use open::Wanted;
+pub(crate) use offer::choose;
+pub(crate) use open::{Failed, Place, Wanted, accept};
 
 use crate::error::{HostFault, RequestError};
 use crate::page_list::PageList;
 use crate::platform::{Doorbell, Platform};
 use pvkit_abi::bus::{Class, DoorbellKind};
-use pvkit_abi::ring::{COMPLETION_BYTES, MAX_AREA_PAGES, MAX_DEPTH, area_pages};
+use pvkit_abi::net::RECEIVE_COMPLETION_BYTES;
+use pvkit_abi::ring::{MAX_AREA_PAGES, MAX_DEPTH, area_pages};
 use pvkit_abi::version::Version;
-use pvkit_ring::{AdaptiveSpin, Completed, Frontend, Notify, Park};
+use pvkit_ring::{AdaptiveSpin, Completed, Notify, Park, WideFrontend};
 use pvkit_shared_memory::SharedPages;
 
 /// Most pages of both areas of a queue, and one that lists them while it is opened.
-const RING_PAGES: usize = MAX_AREA_PAGES + area_pages(MAX_DEPTH, COMPLETION_BYTES) + 1;
+pub(crate) const RING_PAGES: usize = MAX_AREA_PAGES + area_pages(MAX_DEPTH, RECEIVE_COMPLETION_BYTES) + 1;
 
 /// What was agreed for a device's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +68,7 @@ pub struct QueueCounters {
 
 /// Whose the queue's memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
+pub(crate) enum Life {
     /// Connected.
     Open,
     /// No requests are served any more, and the host may still write to what it was given.
@@ -74,11 +77,13 @@ enum Life {
     Detached,
 }
 
-/// One open queue.
+/// One open queue, of completions with `C` words.
 #[derive(Debug)]
-pub(crate) struct Link<'p, P: Platform, const N: usize> {
+pub(crate) struct Link<'p, P: Platform, const N: usize, const C: usize = 1> {
     platform: &'p P,
-    queue: Frontend<SharedPages, N>,
+    queue: WideFrontend<SharedPages, N, C>,
+    /// Taken while waiting, not handed on yet.
+    held: Option<(Completed, [u64; C])>,
     rings: PageList<RING_PAGES>,
     doorbell: Doorbell,
     /// Event port, until it is given back.
@@ -91,7 +96,7 @@ pub(crate) struct Link<'p, P: Platform, const N: usize> {
     pub(crate) counters: QueueCounters,
 }
 
-impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
+impl<'p, P: Platform, const N: usize, const C: usize> Link<'p, P, N, C> {
     pub(crate) const fn platform(&self) -> &'p P {
         self.platform
     }
@@ -112,7 +117,7 @@ impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
     ///
     /// # Errors
     /// A queue that a fault latched, or whose backend is gone.
-    pub(crate) fn usable(&mut self) -> Result<&mut Frontend<SharedPages, N>, RequestError> {
+    pub(crate) fn usable(&mut self) -> Result<&mut WideFrontend<SharedPages, N, C>, RequestError> {
         if self.life == Life::Open && self.queue.is_latched() {
             return Err(pvkit_ring::PeerFault::Latched.into());
         }
@@ -133,10 +138,21 @@ impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
     /// # Errors
     /// If the host broke the ring protocol: the queue is latched.
     pub(crate) fn take(&mut self) -> Result<Option<Completed>, HostFault> {
+        Ok(self.take_wide()?.map(|(completed, _)| completed))
+    }
+
+    /// As [`Link::take`], with all words of the completion.
+    ///
+    /// # Errors
+    /// As for `take`.
+    pub(crate) fn take_wide(&mut self) -> Result<Option<(Completed, [u64; C])>, HostFault> {
         if self.is_detached() {
             return Ok(None);
         }
-        let taken = self.queue.take().map_err(HostFault::Ring)?;
+        let taken = match self.held.take() {
+            Some(held) => Some(held),
+            None => self.queue.take_wide().map_err(HostFault::Ring)?,
+        };
         self.counters.completions += u64::from(taken.is_some());
         Ok(taken)
     }
@@ -144,7 +160,13 @@ impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
     /// About to return to a caller that will sleep: arms the event word. A detached queue has none any more, and
     /// nothing to wait for.
     pub(crate) fn park(&mut self) -> Park {
-        if self.is_detached() { Park::Armed } else { self.queue.park() }
+        if self.is_detached() {
+            Park::Armed
+        } else if self.held.is_some() {
+            Park::Ready
+        } else {
+            self.queue.park()
+        }
     }
 
     /// The next completion, waited for.
@@ -152,39 +174,45 @@ impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
     /// # Errors
     /// [`RequestError::TimedOut`], or a fault as in `take`.
     pub(crate) fn next(&mut self, deadline: u64) -> Result<Completed, RequestError> {
+        self.ready(deadline)?;
+        self.take()?.ok_or(RequestError::Disconnected)
+    }
+
+    /// Waits until a completion can be taken.
+    ///
+    /// # Errors
+    /// [`RequestError::TimedOut`], or a fault as in `take`.
+    pub(crate) fn ready(&mut self, deadline: u64) -> Result<(), RequestError> {
         if self.is_detached() {
             return Err(RequestError::Disconnected);
         }
         let mut slept = false;
-        loop {
+        while self.held.is_none() {
             // The clock is read before the look: what came in time is found.
             let late = self.platform.now() >= deadline;
-            if let Some(completed) = self.look(late)? {
+            self.held = self.look(late)?;
+            if self.held.is_some() {
                 self.counters.lost_wakeups += u64::from(late && slept);
-                return Ok(completed);
-            }
-            if late {
+            } else if late {
                 return Err(RequestError::TimedOut);
-            }
-            if self.queue.park() == Park::Armed {
+            } else if self.queue.park() == Park::Armed {
                 slept = true;
                 self.counters.waits += 1;
                 self.platform.wait(deadline);
             }
         }
+        Ok(())
     }
 
-    fn look(&mut self, once: bool) -> Result<Option<Completed>, HostFault> {
+    fn look(&mut self, once: bool) -> Result<Option<(Completed, [u64; C])>, HostFault> {
         let queue = &mut self.queue;
-        let mut found = queue.take();
+        let mut found = queue.take_wide();
         if !once && matches!(found, Ok(None)) {
             self.spin.run(|| {
-                found = queue.take();
+                found = queue.take_wide();
                 !matches!(found, Ok(None))
             });
         }
-        let taken = found.map_err(HostFault::Ring)?;
-        self.counters.completions += u64::from(taken.is_some());
-        Ok(taken)
+        found.map_err(HostFault::Ring)
     }
 }

@@ -15,7 +15,7 @@ use pvkit_ring::RingSize;
 ///
 /// # Errors
 /// An offer that cannot be true, that demands what is not known here, or that is not what the caller believes.
-pub(super) fn choose<const N: usize>(offered: &Device, wanted: &Wanted) -> Result<(RingSize, Sealed), BusError> {
+pub(crate) fn choose<const N: usize>(offered: &Device, wanted: &Wanted) -> Result<(RingSize, Sealed), BusError> {
     let offer = &offered.offer;
     if offer.class != wanted.class {
         return Err(Misuse::WrongClass(offer.class).into());
@@ -28,7 +28,7 @@ pub(super) fn choose<const N: usize>(offered: &Device, wanted: &Wanted) -> Resul
     if unknown != 0 {
         return Err(BusError::Unsupported { what: "required features", value: unknown });
     }
-    judge_limits(offer)?;
+    judge_limits(offer, wanted.queues)?;
     let most = wanted.depth.min(offer.max_depth).min(u32::try_from(N).unwrap_or(u32::MAX)).max(MIN_DEPTH);
     let size = RingSize::new(1 << most.ilog2()).ok_or(Misuse::Ring(pvkit_ring::Misuse::DepthTooLarge))?;
     let sealed = Sealed {
@@ -44,13 +44,13 @@ pub(super) fn choose<const N: usize>(offered: &Device, wanted: &Wanted) -> Resul
     Ok((size, sealed))
 }
 
-fn judge_limits(offer: &Offer) -> Result<(), BusError> {
+fn judge_limits(offer: &Offer, wanted_queues: u16) -> Result<(), BusError> {
     let wrong = |field, value: u64| Err(HostFault::Offer { field, value }.into());
     if offer.required & !offer.features != 0 {
         return wrong("required features", offer.required);
     }
-    if offer.max_queues == 0 {
-        return wrong("max_queues", 0);
+    if offer.max_queues < wanted_queues {
+        return wrong("max_queues", offer.max_queues.into());
     }
     if !(MIN_DEPTH..=MAX_DEPTH).contains(&offer.max_depth) {
         return wrong("max_depth", offer.max_depth.into());

@@ -9,7 +9,7 @@ use pvkit_abi::bus::{Accept, Class, DeviceState, DoorbellKind, Kind, OpenQueue, 
 use pvkit_abi::discovery::{DOORBELL_PORT_BASE, MAX_DOORBELLS};
 use pvkit_abi::grant::{Access, GrantRef, MAX_GRANTS};
 use pvkit_abi::ring::{COMPLETION_BYTES, REQUEST_BYTES, area_pages};
-use pvkit_ring::{AdaptiveSpin, Frontend, RingSize};
+use pvkit_ring::{AdaptiveSpin, RingSize, WideFrontend};
 use pvkit_shared_memory::SharedPages;
 use zerocopy::IntoBytes;
 
@@ -17,12 +17,25 @@ use zerocopy::IntoBytes;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     pub(crate) class: Class,
+    /// Queues to reserve, at least one.
+    pub(crate) queues: u16,
     /// Feature bits that the driver knows.
     pub(crate) known: u64,
     /// Slots; rounded down to what is possible.
     pub(crate) depth: u32,
     pub(crate) policy: GrantPolicy,
     pub(crate) deadline: u64,
+}
+
+/// Where a queue of an accepted device goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// Number within the device.
+    pub(crate) queue: u16,
+    /// Event port.
+    pub(crate) port: u32,
+    /// The device's grant, if an earlier queue has made it.
+    pub(crate) grant: Option<Grant>,
 }
 
 impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
@@ -34,23 +47,24 @@ impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
     pub(crate) fn open(bus: &mut Bus<'p, P>, device: u32, wanted: &Wanted) -> Result<Self, BusError> {
         let platform = bus.platform();
         let offered = *bus.device(device).ok_or(Misuse::NoSuchDevice(device))?;
-        let (size, mut sealed) = offer::choose::<N>(&offered, wanted)?;
-        sealed.epoch = accept(bus, &sealed, wanted.deadline)?;
+        let (_, mut sealed) = offer::choose::<N>(&offered, wanted)?;
+        sealed.epoch = accept(bus, &sealed, wanted)?;
         let mut rings = PageList::new();
-        match Self::connect(bus, wanted, size, &sealed, &mut rings) {
-            Ok(Opened { queue, port, grant, doorbell }) => Ok(Self {
-                platform,
-                queue,
-                rings,
-                doorbell,
-                port: Some(port),
-                grant,
-                sealed,
-                life: Life::Open,
-                revision: offered.revision,
-                spin: AdaptiveSpin::new(platform.spin_limit()),
-                counters: QueueCounters::default(),
-            }),
+        let connected = match bus.allocate_port() {
+            Ok(port) => {
+                let place = Place { queue: 0, port, grant: None };
+                // Refused while the queue uses it: then the port is lost, as the queue is.
+                Self::attach(bus, wanted, &sealed, place, &mut rings).inspect_err(|_| {
+                    let _ = bus.close_port(port);
+                })
+            }
+            Err(error) => Err(Failed::ours(error)),
+        };
+        match connected {
+            Ok(mut link) => {
+                link.revision = offered.revision;
+                Ok(link)
+            }
             Err(Failed { error, pages_are_ours }) => {
                 // The device was accepted: whatever went wrong since, it is given back.
                 let closed = super::close::close_device(bus, &sealed, wanted.deadline).is_ok();
@@ -62,51 +76,67 @@ impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
             }
         }
     }
+}
 
-    fn connect(
+impl<'p, P: Platform, const N: usize, const C: usize> Link<'p, P, N, C> {
+    /// Connects one queue of a device that is accepted; shares memory before if `place` has no grant.
+    ///
+    /// # Errors
+    /// As for `open`; the ring pages are in `rings` then, and the caller frees or leaks them.
+    pub(crate) fn attach(
         bus: &mut Bus<'p, P>,
         wanted: &Wanted,
-        size: RingSize,
         sealed: &Sealed,
+        place: Place,
         rings: &mut PageList<RING_PAGES>,
-    ) -> Result<Opened<N>, Failed> {
-        let queue = prepare(bus.platform(), size, sealed.epoch, rings).map_err(Failed::ours)?;
-        let port = bus.allocate_port().map_err(Failed::ours)?;
-        match share_and_open(bus, wanted, sealed, port, rings) {
-            Ok((grant, reply)) => {
-                let doorbell = check_doorbell(&reply).map_err(Failed::theirs)?;
-                if reply.epoch != sealed.epoch || queue.peer_epoch() != sealed.epoch {
-                    return Err(Failed::theirs(HostFault::Reply { field: "queue epoch", value: reply.epoch }));
-                }
-                // The host has read the list of pages.
-                rings.free_last(bus.platform());
-                Ok(Opened { queue, port, grant, doorbell })
-            }
-            Err(failed) => {
-                // Refused while the queue uses it: then it is lost, as the queue is.
-                let _ = bus.close_port(port);
-                Err(failed)
-            }
+    ) -> Result<Self, Failed> {
+        let platform = bus.platform();
+        let size = RingSize::new(sealed.depth).ok_or(Misuse::Ring(pvkit_ring::Misuse::DepthTooLarge));
+        let queue = prepare(platform, size.map_err(Failed::ours)?, sealed.epoch, rings).map_err(Failed::ours)?;
+        let open = OpenQueue {
+            queue: place.queue,
+            completion_bytes: (C * COMPLETION_BYTES) as u16,
+            depth: sealed.depth,
+            event_port: place.port,
+            reserved: 0,
+            page_list: rings.last().map_or(0, |list| list.address),
+        };
+        let (grant, reply) = match place.grant {
+            Some(grant) => (grant, open_only(bus, wanted, sealed, &open)?),
+            None => share_and_open(bus, wanted, sealed, &open)?,
+        };
+        let doorbell = check_doorbell(&reply).map_err(Failed::theirs)?;
+        if reply.epoch != sealed.epoch || queue.peer_epoch() != sealed.epoch {
+            return Err(Failed::theirs(HostFault::Reply { field: "queue epoch", value: reply.epoch }));
         }
+        // The host has read the list of pages.
+        rings.free_last(platform);
+        Ok(Self {
+            platform,
+            queue,
+            held: None,
+            rings: core::mem::replace(rings, PageList::new()),
+            doorbell,
+            port: Some(place.port),
+            grant,
+            sealed: *sealed,
+            life: Life::Open,
+            revision: 0,
+            spin: AdaptiveSpin::new(platform.spin_limit()),
+            counters: QueueCounters::default(),
+        })
     }
 }
 
-/// A connected queue.
-struct Opened<const N: usize> {
-    queue: Frontend<SharedPages, N>,
-    port: u32,
-    grant: Grant,
-    doorbell: Doorbell,
-}
-
 /// An open that failed, and whether the host has let go of the ring pages for certain.
-struct Failed {
-    error: BusError,
-    pages_are_ours: bool,
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: BusError,
+    pub(crate) pages_are_ours: bool,
 }
 
 impl Failed {
-    fn ours(error: impl Into<BusError>) -> Self {
+    pub(crate) fn ours(error: impl Into<BusError>) -> Self {
         Self { error: error.into(), pages_are_ours: true }
     }
 
@@ -116,10 +146,10 @@ impl Failed {
 }
 
 /// Seals version and features; answers the epoch now in force.
-fn accept<P: Platform>(bus: &mut Bus<'_, P>, sealed: &Sealed, deadline: u64) -> Result<u64, BusError> {
-    let body = Accept { version: sealed.version, queues: 1, reserved: 0, features: sealed.features };
+pub(crate) fn accept<P: Platform>(bus: &mut Bus<'_, P>, sealed: &Sealed, wanted: &Wanted) -> Result<u64, BusError> {
+    let body = Accept { version: sealed.version, queues: wanted.queues, reserved: 0, features: sealed.features };
     let asked = message(Kind::ACCEPT, sealed.device, sealed.epoch, body.as_bytes());
-    let [answer] = bus.request(&[asked], deadline)?;
+    let [answer] = bus.request(&[asked], wanted.deadline)?;
     let reply = answer.map_err(BusError::from)?;
     if reply.epoch < sealed.epoch {
         return Err(HostFault::Reply { field: "epoch", value: reply.epoch }.into());
@@ -129,16 +159,16 @@ fn accept<P: Platform>(bus: &mut Bus<'_, P>, sealed: &Sealed, deadline: u64) -> 
 }
 
 /// Fresh pages for both areas, and last a page that lists them.
-fn prepare<P: Platform, const N: usize>(
+fn prepare<P: Platform, const N: usize, const C: usize>(
     platform: &P,
     size: RingSize,
     epoch: u64,
     rings: &mut PageList<RING_PAGES>,
-) -> Result<Frontend<SharedPages, N>, BusError> {
+) -> Result<WideFrontend<SharedPages, N, C>, BusError> {
     let requests = area_pages(size.depth(), REQUEST_BYTES);
-    let completions = area_pages(size.depth(), COMPLETION_BYTES);
+    let completions = area_pages(size.depth(), C * COMPLETION_BYTES);
     rings.fill(requests + completions + 1, || platform.allocate())?;
-    let queue = Frontend::new(rings.area(0, requests)?, rings.area(requests, completions)?, size, epoch)?;
+    let queue = WideFrontend::new(rings.area(0, requests)?, rings.area(requests, completions)?, size, epoch)?;
     let list = rings.last().ok_or(BusError::NoMemory)?;
     for (i, page) in rings.iter().take(requests + completions).enumerate() {
         list.bytes.write(i * 8, page.address.as_bytes()).map_err(|_| BusError::NoMemory)?;
@@ -146,24 +176,26 @@ fn prepare<P: Platform, const N: usize>(
     Ok(queue)
 }
 
+fn open_only<P: Platform>(
+    bus: &mut Bus<'_, P>,
+    wanted: &Wanted,
+    sealed: &Sealed,
+    open: &OpenQueue,
+) -> Result<Reply, Failed> {
+    let asked = message(Kind::OPEN_QUEUE, sealed.device, sealed.epoch, open.as_bytes());
+    let [opened] = bus.request(&[asked], wanted.deadline).map_err(Failed::theirs)?;
+    opened.map_err(Failed::theirs)
+}
+
 fn share_and_open<P: Platform>(
     bus: &mut Bus<'_, P>,
     wanted: &Wanted,
     sealed: &Sealed,
-    port: u32,
-    rings: &PageList<RING_PAGES>,
+    open: &OpenQueue,
 ) -> Result<(Grant, Reply), Failed> {
     let extent = grant::extent(bus.platform(), wanted.policy);
     let access = (Access::READ | Access::WRITE).bits();
     let share = ShareGrant { base: extent.base, length: extent.length, access, reserved: 0 };
-    let open = OpenQueue {
-        queue: 0,
-        completion_bytes: COMPLETION_BYTES as u16,
-        depth: sealed.depth,
-        event_port: port,
-        reserved: 0,
-        page_list: rings.last().map_or(0, |list| list.address),
-    };
     let both = [
         message(Kind::GRANT_SHARE, sealed.device, sealed.epoch, share.as_bytes()),
         message(Kind::OPEN_QUEUE, sealed.device, sealed.epoch, open.as_bytes()),

@@ -4,7 +4,7 @@ use super::{Host, Stored};
 use crate::platform::test::TestMemory;
 use pvkit_abi::PAGE_SIZE;
 use pvkit_abi::bus::{
-    Accept, BODY_BYTES, BusSetup, COMPLETION_AREA, ConfigChanged, DEPTH, DeviceState, DoorbellKind, Kind,
+    Accept, BODY_BYTES, BusSetup, COMPLETION_AREA, ConfigChanged, Control, DEPTH, DeviceState, DoorbellKind, Kind,
     MESSAGE_BYTES, Message, OpenQueue, REPLIES_OFFSET, REPLY_BYTES, Reply, ShareGrant, StateChanged,
 };
 use pvkit_abi::ring::RequestFlags;
@@ -98,6 +98,7 @@ impl Host {
         if let Some(device) = self.device(id) {
             device.epoch = epoch;
             device.queue = None;
+            device.forget();
         }
         let body = StateChanged { state: DeviceState::DISCONNECTED, reserved: [0; 3] };
         self.message(Kind::STATE_CHANGED, id, epoch, body.as_bytes());
@@ -221,6 +222,10 @@ impl Host {
                 let memory = self.memory.clone();
                 self.device(message.device).ok_or(CallError::NOT_FOUND)?.open(&open, &memory)?;
                 Ok([DoorbellKind::TOKEN.0.into(), message.device.into(), 0, 0, 0, 0])
+            }
+            Kind::CONTROL => {
+                let control: Control = body(message)?;
+                self.device(message.device).ok_or(CallError::NOT_FOUND)?.control(&control)
             }
             Kind::CLOSE => {
                 let epoch = self.epoch();

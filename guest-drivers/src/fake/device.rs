@@ -7,6 +7,7 @@ use pvkit_abi::block::{BlockConfig, BlockFeatures, BlockOp};
 use pvkit_abi::bus::{Accept, CONFIG_BYTES, Class, Offer, OpenQueue, ShareGrant};
 use pvkit_abi::console::ConsoleOp;
 use pvkit_abi::grant::{GrantRef, Segment};
+use pvkit_abi::net::NetFeatures;
 use pvkit_abi::ring::{COMPLETION_BYTES, REQUEST_BYTES, RequestFlags, area_pages};
 use pvkit_abi::status::{CallError, CompletionResult, Status};
 use pvkit_abi::version::CURRENT;
@@ -38,6 +39,8 @@ pub enum Kind {
         /// Nothing more will be typed.
         ended: bool,
     },
+    /// A network port.
+    Net(super::Port),
 }
 
 /// One device.
@@ -52,6 +55,8 @@ pub struct Device {
     /// The next requests end like this, without being carried out; `None` lets one pass.
     pub statuses: VecDeque<Option<(Status, u32)>>,
     pub(crate) epoch: u64,
+    pub(crate) accepted: u16,
+    pub(crate) features: u64,
     pub(crate) queue: Option<Backend<SharedPages>>,
     grants: Vec<(GrantRef, u64, u64)>,
 }
@@ -81,14 +86,33 @@ impl Device {
         Self::new(offer(Class::CONSOLE, 0, &[80, 0, 25, 0]), kind)
     }
 
-    const fn new(offer: Offer, kind: Kind) -> Self {
-        Self { offer, kind, seen: Vec::new(), statuses: VecDeque::new(), epoch: 0, queue: None, grants: Vec::new() }
+    pub(super) const fn new(offer: Offer, kind: Kind) -> Self {
+        Self {
+            offer,
+            kind,
+            seen: Vec::new(),
+            statuses: VecDeque::new(),
+            epoch: 0,
+            accepted: 0,
+            features: 0,
+            queue: None,
+            grants: Vec::new(),
+        }
     }
 
     pub(crate) fn accept(&mut self, accept: &Accept, epoch: u64) -> Result<[u64; 6], CallError> {
-        if accept.features & !self.offer.features != 0 || accept.queues != 1 {
+        let fits = match self.offer.class {
+            Class::NET => accept.queues.is_multiple_of(2) && (2..=self.offer.max_queues).contains(&accept.queues),
+            _ => accept.queues == 1,
+        };
+        let missing = match self.offer.class {
+            Class::NET => !NetFeatures::from_bits_retain(accept.features).missing().is_empty(),
+            _ => false,
+        };
+        if accept.features & !self.offer.features != 0 || !fits || missing {
             return Err(CallError::REFUSED);
         }
+        (self.accepted, self.features) = (accept.queues, accept.features);
         self.epoch = epoch;
         Ok([0; 6])
     }
@@ -102,6 +126,9 @@ impl Device {
     pub(crate) fn open(&mut self, open: &OpenQueue, memory: &TestMemory) -> Result<(), CallError> {
         let size = RingSize::new(open.depth).filter(|_| open.depth <= self.offer.max_depth);
         let size = size.ok_or(CallError::INVALID)?;
+        if self.offer.class == Class::NET {
+            return self.open_net(open, size, memory);
+        }
         let (requests, completions) = (area_pages(open.depth, REQUEST_BYTES), area_pages(open.depth, COMPLETION_BYTES));
         let peer = area(memory, open.page_list, 0, requests).ok_or(CallError::FAULT)?;
         let own = area(memory, open.page_list, requests, completions).ok_or(CallError::FAULT)?;
@@ -118,13 +145,20 @@ impl Device {
         self.queue = None;
         self.grants.clear();
         self.epoch = epoch;
-        if let Kind::Console { reads, .. } = &mut self.kind {
-            reads.clear();
+        self.forget();
+    }
+
+    /// What was in flight is gone.
+    pub(crate) fn forget(&mut self) {
+        match &mut self.kind {
+            Kind::Console { reads, .. } => reads.clear(),
+            Kind::Net(port) => port.close(),
+            Kind::Disk { .. } => {}
         }
     }
 
     /// The bytes of a request's segments, as addresses; `Err` is the status that it ends with.
-    fn resolve(&self, request: &Request, memory: &TestMemory) -> Result<Vec<(u64, usize)>, Status> {
+    pub(super) fn resolve(&self, request: &Request, memory: &TestMemory) -> Result<Vec<(u64, usize)>, Status> {
         let [_, word2, word3] = request.words;
         let named = Segment { grant: GrantRef(word2 as u32), length: (word2 >> 32) as u32, offset: word3 };
         let mut segments = vec![named];
@@ -256,6 +290,9 @@ impl Host {
     /// Takes everything that is there, completes it, and goes to sleep on the ring.
     pub(crate) fn serve(&mut self, id: u32) {
         let memory = self.memory.clone();
+        if self.device(id).is_some_and(|device| matches!(device.kind, Kind::Net(_))) {
+            return self.serve_net(id);
+        }
         let Some(mut queue) = self.device(id).and_then(|device| device.queue.take()) else { return };
         let waiting = match self.device(id).map(|device| &mut device.kind) {
             Some(Kind::Console { reads, .. }) => core::mem::take(reads),
@@ -304,7 +341,7 @@ fn serial() -> [u8; 32] {
     serial
 }
 
-fn offer(class: Class, instance: u16, config: &[u8]) -> Offer {
+pub(super) fn offer(class: Class, instance: u16, config: &[u8]) -> Offer {
     let mut offer = Offer::new_zeroed();
     offer.class = class;
     offer.instance = instance;
@@ -322,7 +359,7 @@ fn offer(class: Class, instance: u16, config: &[u8]) -> Offer {
 }
 
 /// The pages that a page list names.
-fn area(memory: &TestMemory, list: u64, first: usize, count: usize) -> Option<SharedPages> {
+pub(super) fn area(memory: &TestMemory, list: u64, first: usize, count: usize) -> Option<SharedPages> {
     let list = memory.host(list, PAGE_SIZE)?;
     let mut area = SharedPages::new();
     for entry in first..first + count {
@@ -333,7 +370,7 @@ fn area(memory: &TestMemory, list: u64, first: usize, count: usize) -> Option<Sh
     Some(area)
 }
 
-fn scatter(from: &[u8], segments: &[(u64, usize)], memory: &TestMemory) -> Result<(), Status> {
+pub(super) fn scatter(from: &[u8], segments: &[(u64, usize)], memory: &TestMemory) -> Result<(), Status> {
     let mut rest = from;
     for (address, length) in segments {
         let (now, later) = rest.split_at_checked(*length).unwrap_or((rest, &[]));
@@ -344,7 +381,7 @@ fn scatter(from: &[u8], segments: &[(u64, usize)], memory: &TestMemory) -> Resul
     Ok(())
 }
 
-fn gather(into: &mut [u8], segments: &[(u64, usize)], memory: &TestMemory) -> Result<(), Status> {
+pub(super) fn gather(into: &mut [u8], segments: &[(u64, usize)], memory: &TestMemory) -> Result<(), Status> {
     let mut rest = into;
     for (address, length) in segments {
         let (now, later) = rest.split_at_mut_checked(*length).ok_or(Status::INVALID)?;

@@ -11,9 +11,11 @@
 mod bus;
 mod calls;
 mod device;
+mod port;
 
 pub use calls::FakeCalls;
 pub use device::{Device, Kind};
+pub use port::Port;
 
 use crate::platform::Composed;
 use crate::platform::test::{TestMemory, TestPages};
@@ -38,6 +40,8 @@ pub enum Stored {
     Reply,
     /// A completion's result, before it gets its tag.
     Completion,
+    /// Words 1 to 3 of a wide completion.
+    Words,
     /// The result of a hypercall.
     Result,
 }

@@ -5,6 +5,8 @@ mod block_polled;
 mod bus;
 mod console;
 mod lying_host;
+mod net;
+mod net_lies;
 mod quarantine;
 
 use pvkit_abi::bus::Class;
