@@ -58,6 +58,8 @@ counters! {
     refused_connections,
     /// TCP connections that broke or were ended to make room.
     broken_connections,
+    /// TCP connections that waited for late segments for a shorter time than is usual, because too many did.
+    shortened_waits,
     /// Bytes carried from the guest over TCP.
     bytes_out,
     /// Bytes carried to the guest over TCP.

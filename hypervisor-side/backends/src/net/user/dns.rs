@@ -124,6 +124,15 @@ mod tests {
         assert_eq!(asking.give_up_on_resolver(), None, "nobody is left");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_judged(bytes: Vec<u8>, text: String) {
+            let answer = failure(&bytes);
+            proptest::prop_assert!(answer.is_none_or(|answer| answer.len() == bytes.len()));
+            proptest::prop_assert!(parse(&text).len() <= MOST_RESOLVERS);
+        }
+    }
+
     #[test]
     fn failure_answers_queries_and_nothing_else() {
         let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1];

@@ -149,6 +149,7 @@ impl TcpTable {
         }
         while let Some((number, birth)) = self.waiting.pop_front() {
             if self.flows.birth(number) == Some(birth) {
+                hub.counters.shortened_waits.one();
                 self.remove(hub, number, Fate::Over);
                 return Some(());
             }
@@ -247,6 +248,7 @@ impl TcpTable {
             && let Some((oldest, birth)) = self.waiting.pop_front()
             && self.flows.birth(oldest) == Some(birth)
         {
+            hub.counters.shortened_waits.one();
             self.remove(hub, oldest, Fate::Over);
         }
     }

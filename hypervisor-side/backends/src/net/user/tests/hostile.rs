@@ -1,13 +1,14 @@
 //! Frames that lie: whatever the guest sends, the network lives, stays within its bounds, and serves on.
 
 use super::guest::{ADDRESS, GATEWAY, Guest, MAC, packet};
+use super::leases::message;
 use super::*;
 use proptest::prelude::*;
 use pvkit_abi::net::{FrameFlags, FrameMeta, Segmentation};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, TcpControl,
-    TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
+    ArpOperation, ArpPacket, ArpRepr, DhcpMessageType, DhcpPacket, EthernetAddress, EthernetFrame, EthernetProtocol,
+    IpProtocol, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
 };
 
 /// Few, so that frames of a case meet each other; none of them leads out of this machine.
@@ -78,6 +79,28 @@ fn udp() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A message to the DHCP server, well-formed until it is mutated.
+fn dhcp() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop_oneof![
+        Just(DhcpMessageType::Discover),
+        Just(DhcpMessageType::Request),
+        Just(DhcpMessageType::Inform),
+        Just(DhcpMessageType::Release),
+        any::<u8>().prop_map(DhcpMessageType::from),
+    ];
+    (kind, address(), proptest::option::of(address())).prop_map(|(kind, wanted, server)| {
+        let message = message(kind, Some(wanted), server);
+        let ports = UdpRepr { src_port: 68, dst_port: 67 };
+        let (from, to, length) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST, message.buffer_len());
+        packet(from, to, IpProtocol::Udp, 8 + length, |bytes| {
+            let fill = |into: &mut [u8]| message.emit(&mut DhcpPacket::new_unchecked(into)).unwrap();
+            let packet = &mut UdpPacket::new_unchecked(bytes);
+            ports.emit(packet, &from.into(), &to.into(), length, fill, &ChecksumCapabilities::default());
+        })
+        .bytes
+    })
+}
+
 fn arp() -> impl Strategy<Value = Vec<u8>> {
     (address(), address(), any::<[u8; 6]>()).prop_map(|(asker, wanted, mac)| {
         let question = ArpRepr::EthernetIpv4 {
@@ -105,7 +128,7 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
 
 /// A frame, mutated in a few places or cut.
 fn frame() -> impl Strategy<Value = Frame> {
-    let frame = prop_oneof![4 => tcp(), 3 => udp(), 1 => arp(), 2 => noise()];
+    let frame = prop_oneof![4 => tcp(), 3 => udp(), 3 => dhcp(), 1 => arp(), 2 => noise()];
     let changes = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
     (frame, changes, any::<Option<prop::sample::Index>>(), any::<u64>(), any::<bool>()).prop_map(
         |(mut bytes, changes, cut, meta, finished)| {

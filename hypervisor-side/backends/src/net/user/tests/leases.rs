@@ -21,11 +21,11 @@ fn a_guest_gets_its_lease() {
     assert_eq!((address.address(), address.prefix_len()), (ADDRESS, 24));
     assert_eq!(router, Some(GATEWAY));
     assert_eq!(dns, [Ipv4Addr::new(10, 0, 2, 3)]);
-    assert_eq!(guest.network.counters().leases, 2, "an offer and an acknowledgement");
+    guest.until("count of an offer and an acknowledgement", |guest| guest.network.counters().leases == 2);
 }
 
 /// A message of the guest's.
-fn message(kind: DhcpMessageType, wanted: Option<Ipv4Addr>, server: Option<Ipv4Addr>) -> DhcpRepr<'static> {
+pub(super) fn message(kind: DhcpMessageType, wanted: Option<Ipv4Addr>, server: Option<Ipv4Addr>) -> DhcpRepr<'static> {
     DhcpRepr {
         message_type: kind,
         transaction_id: 0x1234_5678,
