@@ -27,6 +27,6 @@ mod slot;
 pub use config::{Control, Device, MachineConfig, Program};
 pub use error::{KvmProblem, MachineError};
 pub use in_process::InProcessPlatform;
-pub use kvm::probe_kvm;
+pub use kvm::{kvm_capabilities, probe_kvm};
 pub use report::{Counters, End, QueueReport, Report};
 pub use run::run;

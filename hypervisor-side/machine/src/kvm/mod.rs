@@ -31,7 +31,25 @@ pub fn probe_kvm() -> Result<(), KvmProblem> {
     kvm.create_vm().map(drop).map_err(|error| KvmProblem::Create(error.into()))
 }
 
+/// What a PV guest needs of KVM, and whether this one has it.
+///
+/// # Errors
+/// There is no KVM that could be asked.
+pub fn kvm_capabilities() -> Result<Vec<(&'static str, bool)>, KvmProblem> {
+    let kvm = open_any()?;
+    Ok(NEEDED.iter().map(|(capability, name)| (*name, kvm.check_extension(*capability))).collect())
+}
+
 fn open() -> Result<Kvm, KvmProblem> {
+    let kvm = open_any()?;
+    match NEEDED.iter().find(|(capability, _)| !kvm.check_extension(*capability)) {
+        Some((_, name)) => Err(KvmProblem::Capability(name)),
+        None => Ok(kvm),
+    }
+}
+
+/// Whatever it can do.
+fn open_any() -> Result<Kvm, KvmProblem> {
     let kvm = Kvm::new().map_err(|error| match io::Error::from(error) {
         error if error.kind() == io::ErrorKind::NotFound => KvmProblem::Missing,
         error if error.kind() == io::ErrorKind::PermissionDenied => KvmProblem::Permission,
@@ -41,11 +59,7 @@ fn open() -> Result<Kvm, KvmProblem> {
         error => KvmProblem::Open(error),
     })?;
     match kvm.get_api_version() {
-        12 => {}
-        other => return Err(KvmProblem::ApiVersion(other)),
-    }
-    match NEEDED.iter().find(|(capability, _)| !kvm.check_extension(*capability)) {
-        Some((_, name)) => Err(KvmProblem::Capability(name)),
-        None => Ok(kvm),
+        12 => Ok(kvm),
+        other => Err(KvmProblem::ApiVersion(other)),
     }
 }

@@ -39,6 +39,12 @@ pub const CONSOLE_KEYS: &str = "\
 Ctrl-a x  leaves pvkit         Ctrl-a Ctrl-a  sends Ctrl-a to the guest
 Ctrl-a h  shows these keys     Ctrl-a c       sends Ctrl-c to the guest (Ctrl-c itself leaves pvkit)";
 
+/// Where completions go.
+const COMPLETIONS_HELP: &str = "\
+bash:  pvkit completions bash > ~/.local/share/bash-completion/completions/pvkit
+zsh:   pvkit completions zsh > a folder of $fpath, as _pvkit
+fish:  pvkit completions fish > ~/.config/fish/completions/pvkit.fish";
+
 /// Paravirtual guests on KVM: hypercalls, rings, block, network and console devices.
 #[derive(Debug, Parser)]
 #[command(name = "pvkit", version, long_version = long_version(), after_help = AFTER_HELP)]
@@ -55,6 +61,11 @@ pub enum Command {
     Run(RunOptions),
     /// The main job: build the demo guest, read a disk of documents, survive being killed; verify everything.
     Demo(DemoOptions),
+    /// Look at what this machine has for guests, and say what to do about what it lacks; status 1 if they cannot run.
+    Doctor(DoctorOptions),
+    /// Print completions for a shell.
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(CompletionsOptions),
     /// Write the demo's document disk to a file.
     #[command(hide = true)]
     DocumentDisk(DocumentDiskOptions),
@@ -172,6 +183,44 @@ pub struct DemoOptions {
     /// Break something on purpose; the demo must then fail
     #[arg(long, hide = true)]
     pub mutant: Option<Mutant>,
+}
+
+/// `pvkit doctor`.
+#[derive(Args, Debug)]
+pub struct DoctorOptions {
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `pvkit completions`.
+#[derive(Args, Debug)]
+pub struct CompletionsOptions {
+    /// Which shell
+    pub shell: Shell,
+}
+
+/// Shells that complete pvkit's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU Bash.
+    Bash,
+    /// Z shell.
+    Zsh,
+    /// fish.
+    Fish,
+}
+
+impl Shell {
+    /// The same for clap.
+    #[must_use]
+    pub const fn kind(self) -> clap_complete::Shell {
+        match self {
+            Self::Bash => clap_complete::Shell::Bash,
+            Self::Zsh => clap_complete::Shell::Zsh,
+            Self::Fish => clap_complete::Shell::Fish,
+        }
+    }
 }
 
 /// `pvkit document-disk`, for tests and for making the ready-made disk.

@@ -6,11 +6,12 @@ use super::documents::{self, Documents, Hashes};
 use super::leash::{Leash, LeashError};
 use super::ready_made;
 use super::workshop::{RunFile, Workshop};
+use crate::tools;
 use std::fmt::{self, Write as _};
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -88,7 +89,7 @@ pub const LIMIT: u64 = 4 << 20;
 /// # Errors
 /// Neither can be done.
 pub fn make(workshop: &Workshop, leash: &Leash, ready_made: bool, limit: u64) -> Result<DocumentDisk, DiskImageError> {
-    match (workshop.root(), find_tool("mke2fs")) {
+    match (workshop.root(), tools::find("mke2fs")) {
         (Some(root), Some(mke2fs)) if !ready_made => from_documents(workshop, leash, root, &mke2fs, limit),
         (_, None) => ready_made::unpack(workshop, "ready-made, as mke2fs (package e2fsprogs) is missing"),
         (None, _) => ready_made::unpack(workshop, "ready-made, as the repository is gone"),
@@ -173,7 +174,7 @@ fn format(
 
 /// mke2fs copies owner and times from the staging folder, which are of this run: debugfs writes fixed ones.
 fn settle(leash: &Leash, scratch: &Path, staging: &Path, image: &Path) -> Result<(), DiskImageError> {
-    let Some(debugfs) = find_tool("debugfs") else { return Ok(()) };
+    let Some(debugfs) = tools::find("debugfs") else { return Ok(()) };
     let mut script = String::new();
     // Inode 2 is the root folder, which `count` has counted too.
     for inode in std::iter::once(2).chain(FIRST_INODE..FIRST_INODE + count(staging)?) {
@@ -211,11 +212,4 @@ fn check(tool: &'static str, status: Result<std::process::ExitStatus, LeashError
         Ok(_) => Err(DiskImageError::Refused(tool)),
         Err(cause) => Err(DiskImageError::Tool { tool, cause }),
     }
-}
-
-/// Where a program is; the folders of system programs are not in every user's PATH.
-fn find_tool(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    folders.map(|folder| folder.join(name)).find(|path| path.is_file())
 }

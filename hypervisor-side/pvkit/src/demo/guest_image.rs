@@ -88,7 +88,8 @@ impl std::error::Error for BuildError {
 /// No target will do, or the build fails.
 pub fn build(workshop: &Workshop, leash: &Leash, cpl: Option<u8>, offline: bool) -> Result<GuestImage, BuildError> {
     let root = workshop.root().ok_or(BuildError::NoSources)?;
-    let freestanding = is_installed(root) || (!offline && install(root, leash)? && is_installed(root));
+    let has = || is_installed(root, FREESTANDING);
+    let freestanding = has() || (!offline && install(root, leash)? && has());
     let (target, words) = match (freestanding, cpl) {
         (true, _) => (FREESTANDING, format!("{FREESTANDING} (runs at CPL 3 and CPL 0)")),
         (false, Some(0)) => return Err(BuildError::StaticIsCpl3),
@@ -100,12 +101,24 @@ pub fn build(workshop: &Workshop, leash: &Leash, cpl: Option<u8>, offline: bool)
     Ok(GuestImage { path, target: words })
 }
 
-/// Whether the compiler has the freestanding target's library; asked of the compiler, not of rustup.
-fn is_installed(root: &Path) -> bool {
+/// What an image can be built for: target, whether it is installed, what to do if not. One of them is enough.
+#[must_use]
+pub fn targets() -> Vec<(&'static str, bool, String)> {
+    let root = super::workshop::source_root().unwrap_or_else(|| ".".into());
+    let instead = "the demo then builds a static image, for CPL 3 only";
+    let of = |target, instead: &str| {
+        let remedy = format!("rustup target add {target}; {instead}");
+        (target, is_installed(&root, target), remedy)
+    };
+    vec![of(FREESTANDING, instead), of(STATIC, "images for the host's own kind cannot be built then")]
+}
+
+/// Whether the compiler has a target's library; asked of the compiler, not of rustup.
+fn is_installed(root: &Path, target: &str) -> bool {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let answer = Command::new(rustc)
         .current_dir(root)
-        .args(["--print", "target-libdir", "--target", FREESTANDING])
+        .args(["--print", "target-libdir", "--target", target])
         .stdin(Stdio::null())
         .output();
     answer.is_ok_and(|answer| {

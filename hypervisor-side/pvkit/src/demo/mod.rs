@@ -20,6 +20,8 @@ mod say;
 mod session;
 mod workshop;
 
+pub use guest_image::targets as guest_targets;
+
 use crate::cli::{DemoOptions, DocumentDiskOptions, MachineChoice, Mutant};
 use crate::failure::Failure;
 use crate::signals;

@@ -146,7 +146,8 @@ impl RunFile {
 }
 
 /// The workspace in which this program was built.
-fn source_root() -> Option<PathBuf> {
+#[must_use]
+pub fn source_root() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.parent()?;
     root.join("Cargo.toml").is_file().then(|| root.to_path_buf())
 }
