@@ -44,6 +44,7 @@ mod buffer;
 mod bus;
 mod console;
 mod device;
+mod entropy;
 pub mod error;
 #[cfg(feature = "fake")]
 pub mod fake;
@@ -51,11 +52,14 @@ mod negotiation;
 pub mod net;
 mod page_list;
 pub mod platform;
+mod services;
 
 pub use block::Block;
 pub use buffer::Buffer;
 pub use bus::{Bus, BusCounters, Device, MAX_DEVICES};
 pub use console::Console;
 pub use device::{GrantPolicy, QueueCounters, Sealed};
+pub use entropy::Entropy;
 pub use negotiation::Negotiated;
 pub use net::Net;
+pub use services::Services;

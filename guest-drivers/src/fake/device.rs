@@ -9,6 +9,7 @@ use pvkit_abi::console::ConsoleOp;
 use pvkit_abi::grant::{GrantRef, Segment};
 use pvkit_abi::net::NetFeatures;
 use pvkit_abi::ring::{COMPLETION_BYTES, REQUEST_BYTES, RequestFlags, area_pages};
+use pvkit_abi::services::{ServiceEvent, ServiceOp};
 use pvkit_abi::status::{CallError, CompletionResult, Status};
 use pvkit_abi::version::CURRENT;
 use pvkit_ring::{Backend, Park, Request, RingSize};
@@ -38,6 +39,17 @@ pub enum Kind {
         reads: VecDeque<Request>,
         /// Nothing more will be typed.
         ended: bool,
+    },
+    /// A generator; it counts.
+    Entropy(u8),
+    /// What the host asks of the guest.
+    Services {
+        /// Events that wait to be listened for.
+        events: VecDeque<ServiceEvent>,
+        /// What listens.
+        listens: VecDeque<Request>,
+        /// What the guest reported: report and sequence.
+        reports: Vec<(u16, u64)>,
     },
     /// A network port.
     Net(super::Port),
@@ -84,6 +96,19 @@ impl Device {
     pub fn console() -> Self {
         let kind = Kind::Console { output: Vec::new(), input: VecDeque::new(), reads: VecDeque::new(), ended: false };
         Self::new(offer(Class::CONSOLE, 0, &[80, 0, 25, 0]), kind)
+    }
+
+    /// A generator.
+    #[must_use]
+    pub fn entropy() -> Self {
+        Self::new(offer(Class::ENTROPY, 0, &[]), Kind::Entropy(0))
+    }
+
+    /// Services with nothing to say.
+    #[must_use]
+    pub fn services() -> Self {
+        let kind = Kind::Services { events: VecDeque::new(), listens: VecDeque::new(), reports: Vec::new() };
+        Self::new(offer(Class::SERVICES, 0, &[]), kind)
     }
 
     pub(super) const fn new(offer: Offer, kind: Kind) -> Self {
@@ -153,7 +178,8 @@ impl Device {
         match &mut self.kind {
             Kind::Console { reads, .. } => reads.clear(),
             Kind::Net(port) => port.close(),
-            Kind::Disk { .. } => {}
+            Kind::Services { listens, .. } => listens.clear(),
+            Kind::Disk { .. } | Kind::Entropy(_) => {}
         }
     }
 
@@ -190,6 +216,7 @@ impl Device {
     fn carry_out(&mut self, request: &Request, memory: &TestMemory) -> Option<Result<u32, Status>> {
         let has_data = match self.offer.class {
             Class::BLOCK => matches!(BlockOp(request.word.op()), BlockOp::READ | BlockOp::WRITE | BlockOp::GET_ID),
+            Class::SERVICES => ServiceOp(request.word.op()) == ServiceOp::LISTEN,
             _ => true,
         };
         let segments = if has_data { self.resolve(request, memory) } else { Ok(Vec::new()) };
@@ -201,7 +228,31 @@ impl Device {
             self.seen.push((request.word.op(), request.word.flags(), segments.len()));
             return Some(self.on_disk(request, &segments, memory));
         }
-        self.on_console(request, &segments, memory)
+        match &mut self.kind {
+            Kind::Entropy(next) => {
+                let length = segments.iter().map(|(_, length)| *length).sum();
+                let bytes: Vec<u8> = core::iter::repeat_with(|| {
+                    *next = next.wrapping_add(1);
+                    *next
+                })
+                .take(length)
+                .collect();
+                Some(scatter(&bytes, &segments, memory).map(|()| length as u32))
+            }
+            Kind::Services { events, listens, reports } => {
+                if segments.is_empty() {
+                    let [sequence, ..] = request.words;
+                    reports.push((request.word.aux(), sequence));
+                    return Some(Ok(0));
+                }
+                let Some(event) = events.pop_front() else {
+                    listens.push_back(*request);
+                    return None;
+                };
+                Some(scatter(event.as_bytes(), &segments, memory).map(|()| size_of::<ServiceEvent>() as u32))
+            }
+            _ => self.on_console(request, &segments, memory),
+        }
     }
 
     fn on_disk(&mut self, request: &Request, segments: &[(u64, usize)], memory: &TestMemory) -> Result<u32, Status> {
@@ -296,6 +347,7 @@ impl Host {
         let Some(mut queue) = self.device(id).and_then(|device| device.queue.take()) else { return };
         let waiting = match self.device(id).map(|device| &mut device.kind) {
             Some(Kind::Console { reads, .. }) => core::mem::take(reads),
+            Some(Kind::Services { listens, .. }) => core::mem::take(listens),
             _ => VecDeque::new(),
         };
         let mut notify = false;

@@ -4,10 +4,12 @@ mod block_blocking;
 mod block_polled;
 mod bus;
 mod console;
+mod entropy;
 mod lying_host;
 mod net;
 mod net_lies;
 mod quarantine;
+mod services;
 
 use pvkit_abi::bus::Class;
 use pvkit_guest_drivers::fake::{self, Device, TestPlatform};
