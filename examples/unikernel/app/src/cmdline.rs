@@ -23,6 +23,8 @@ pub enum App {
     Bench,
     /// Prints the size of disk `disk=`, and each new one, for `seconds=`.
     Resize,
+    /// Serves the files of disk 0 over HTTP, and appends to the log on disk 1 what is posted.
+    Web,
 }
 
 /// How `app=log` makes a record durable.
@@ -71,7 +73,7 @@ impl fmt::Display for BadWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "command line word '{}' is not understood; app= is one of hello panic wait echo files log check bench resize",
+            "command line word '{}' is not understood; app= is one of hello panic wait echo files log check bench resize web",
             self.0
         )
     }
@@ -135,6 +137,7 @@ fn app(value: &str) -> Option<App> {
         "check" => App::Check,
         "bench" => App::Bench,
         "resize" => App::Resize,
+        "web" => App::Web,
         _ => return None,
     })
 }

@@ -23,7 +23,6 @@ mod record;
 mod resize;
 mod session;
 mod terminal;
-#[expect(dead_code, reason = "its network card's driver is the next step")]
 mod web;
 
 pub use cmdline::{App, BadWord, Options};
@@ -74,6 +73,7 @@ fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<(
         App::Check => log::check(session, options),
         App::Bench => bench::run(session, options),
         App::Resize => resize::run(session, options),
+        App::Web => web::run(session, options),
     }
 }
 

@@ -26,8 +26,12 @@ mod tests;
 use crate::ext4::FileSystem;
 use crate::session::Session;
 use crate::{Failure, Options};
+use alloc::vec;
 use files::DiskFiles;
 use log::{DiskLog, Records};
+use pvkit_abi::net::MAX_FRAME;
+use pvkit_guest_drivers::error::RequestError;
+use pvkit_guest_drivers::net::{Net, NetPhy};
 use pvkit_guest_drivers::platform::Platform;
 use server::{Event, Server};
 use smoltcp::phy::Device;
@@ -36,6 +40,21 @@ use smoltcp::phy::Device;
 const FILES_DISK: u16 = 0;
 /// Disk with the log.
 const LOG_DISK: u16 = 1;
+
+/// Opens network device 0 and serves on it.
+pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<(), Failure> {
+    let mut net: Net<'_, P> = session.net(0)?;
+    let mac = net.link().mac;
+    let pair = net.take_pair(0).ok_or(Failure::Wrong("the network device has no pair of queues"))?;
+    let (mut inward, mut outward) = (vec![0; MAX_FRAME], vec![0; MAX_FRAME]);
+    let mut device = NetPhy::new(pair, &mut inward, &mut outward);
+    serve(session, options, &mut device, mac, |_, device, until| match device.pair.receive.wait(until) {
+        Ok(()) | Err(RequestError::TimedOut) => Ok(true),
+        Err(error) => Err(error.into()),
+    })?;
+    let deadline = session.deadline();
+    Ok(net.close(&mut session.bus, deadline)?)
+}
 
 /// Serves on a card whose address is `mac`, until `wait` says that it is enough. `wait` sleeps until the time it is given
 /// or until a frame or a message of the host comes.
