@@ -17,7 +17,8 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use vmm_sys_util::eventfd::EventFd;
 
-/// Where the guest's bytes go. A sink that blocks holds up this console's queue alone.
+/// Where the guest's bytes go. A sink that blocks holds up this console's queue, and with it whatever waits for that
+/// queue's end (`CLOSE`, `BUS_SETUP`, the end of a run): give one that fails or times out instead.
 pub type ConsoleOutput = Arc<Mutex<dyn Write + Send>>;
 
 /// A console queue's engine.
