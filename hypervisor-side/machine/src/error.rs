@@ -240,6 +240,9 @@ impl fmt::Display for MachineError {
                 )
             }
             Self::MemorySize { memory, why } => write!(f, "memory of {memory} bytes: {why}"),
+            Self::Cpus { cpus, most: 1 } => {
+                write!(f, "{cpus} vCPUs: the in-process machine has one; leave --cpus out")
+            }
             Self::Cpus { cpus, most } => write!(f, "{cpus} vCPUs; give 1 to {most}"),
             Self::Host { what, error } => write!(f, "{what}: {error}"),
         }
