@@ -12,7 +12,7 @@ pub fn long_version() -> String {
     for offer in Domain::default_groups() {
         let _ = write!(text, "\n  {}", group_line(&offer));
     }
-    let _ = write!(text, "\ndevice protocols:\n  block    {CURRENT}\n  console  {CURRENT}");
+    let _ = write!(text, "\ndevice protocols:\n  block    {CURRENT}\n  console  {CURRENT}\n  net      {CURRENT}");
     text
 }
 
@@ -32,7 +32,7 @@ mod tests {
     #[test]
     fn every_group_of_the_core_is_listed() {
         let text = super::long_version();
-        for word in ["event", "bus", "grant", "sched", "console", "vcpu", "block", "0.1"] {
+        for word in ["event", "bus", "grant", "sched", "console", "vcpu", "block", "net", "0.1"] {
             assert!(text.contains(word), "{word} in {text}");
         }
     }
