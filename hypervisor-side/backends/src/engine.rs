@@ -40,6 +40,35 @@ pub enum Pass {
     Latched,
 }
 
+impl Pass {
+    /// What a pass comes to that did so much.
+    pub(crate) const fn after(worked: u32) -> Self {
+        if worked == 0 { Self::Idle } else { Self::Worked(worked) }
+    }
+}
+
+/// Takes at most `budget` requests of the engine's `port` and hands each to `serve`. How many there were; `None` if the
+/// queue is latched.
+pub(crate) fn serve_visible<E, const C: usize>(
+    engine: &mut E,
+    port: impl Fn(&mut E) -> &mut Port<C>,
+    budget: u32,
+    mut serve: impl FnMut(&mut E, &Request),
+) -> Option<u32> {
+    let mut taken = 0;
+    while taken < budget {
+        match port(engine).take() {
+            Taken::Request(request) => {
+                serve(engine, &request);
+                taken += 1;
+            }
+            Taken::Nothing => break,
+            Taken::Latched => return None,
+        }
+    }
+    Some(taken)
+}
+
 /// One queue's logic, without a thread of its own: whoever calls it is the queue's thread.
 pub trait QueueEngine: Send {
     /// Takes and serves at most `budget` requests. Bounded by it, whatever the guest does.
@@ -87,7 +116,7 @@ impl<const C: usize> Port<C> {
     }
 
     /// Takes the next request. A fault of the peer is counted and told once; then the queue is latched.
-    pub(crate) fn take(&mut self) -> Taken {
+    fn take(&mut self) -> Taken {
         if self.closed || self.ring.is_latched() {
             return Taken::Latched;
         }
@@ -113,11 +142,7 @@ impl<const C: usize> Port<C> {
     pub(crate) fn complete(&mut self, id: u16, result: CompletionResult) {
         // The ids come from `take`, each is completed once: the ring has nothing to refuse.
         let Ok(notify) = self.ring.complete(id, result) else { return };
-        add(&self.counters.completions, 1);
-        // What the end of the queue cuts short is nobody's mistake.
-        if !matches!(result.status(), Status::OK | Status::ABORTED) {
-            self.count_error(result);
-        }
+        self.count(result);
         if notify.is_needed() {
             self.raise();
         }
@@ -128,10 +153,7 @@ impl<const C: usize> Port<C> {
     pub(crate) fn hold(&mut self, id: u16, result: CompletionResult, words: [u64; C]) {
         // As in `complete`: nothing to refuse.
         let Ok(()) = self.ring.hold(id, result, words) else { return };
-        add(&self.counters.completions, 1);
-        if result.status() != Status::OK {
-            self.count_error(result);
-        }
+        self.count(result);
     }
 
     pub(crate) fn flush(&mut self) {
@@ -166,7 +188,12 @@ impl<const C: usize> Port<C> {
         (self.interrupt)();
     }
 
-    fn count_error(&self, result: CompletionResult) {
+    fn count(&self, result: CompletionResult) {
+        add(&self.counters.completions, 1);
+        // What the end of the queue cuts short is nobody's mistake.
+        if matches!(result.status(), Status::OK | Status::ABORTED) {
+            return;
+        }
         let count = add(&self.counters.errors, 1);
         if count.is_power_of_two() {
             let (status, detail) = (result.status(), result.detail());
@@ -176,7 +203,7 @@ impl<const C: usize> Port<C> {
 }
 
 /// What [`Port::take`] found.
-pub(crate) enum Taken {
+enum Taken {
     Request(Request),
     Nothing,
     Latched,

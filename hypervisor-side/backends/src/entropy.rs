@@ -1,7 +1,7 @@
 //! The entropy engine: random bytes of the host's generator into the guest's memory.
 
 use crate::counters::{QueueCounters, add};
-use crate::engine::{Pass, Port, QueueEngine, QueueSetup, Taken};
+use crate::engine::{Pass, Port, QueueEngine, QueueSetup, serve_visible};
 use pvkit_abi::bus::{CONFIG_BYTES, Class, Offer};
 use pvkit_abi::entropy::{EntropyOp, MAX_REQUEST};
 use pvkit_abi::grant::{Access, GrantRef};
@@ -71,23 +71,21 @@ impl EntropyQueue {
 
 impl QueueEngine for EntropyQueue {
     fn pass(&mut self, budget: u32) -> Pass {
-        let mut worked = 0;
-        while worked < budget {
-            match self.port.take() {
-                Taken::Request(request) => {
-                    let result = match self.serve(&request) {
-                        Ok(length) => CompletionResult::new(Status::OK, length),
-                        Err(status) => CompletionResult::new(status, 0),
-                    };
-                    self.port.complete(request.word.id(), result);
-                    worked += 1;
-                }
-                Taken::Nothing => break,
-                Taken::Latched => return Pass::Latched,
-            }
-        }
+        let served = serve_visible(
+            self,
+            |queue| &mut queue.port,
+            budget,
+            |queue, request| {
+                let result = match queue.serve(request) {
+                    Ok(length) => CompletionResult::new(Status::OK, length),
+                    Err(status) => CompletionResult::new(status, 0),
+                };
+                queue.port.complete(request.word.id(), result);
+            },
+        );
+        let Some(worked) = served else { return Pass::Latched };
         self.port.flush();
-        if worked == 0 { Pass::Idle } else { Pass::Worked(worked) }
+        Pass::after(worked)
     }
 
     fn park(&mut self) -> Park {

@@ -4,7 +4,7 @@ use crate::block::BlockLimits;
 use crate::block::request::{BlockRequest, Rules, Segments};
 use crate::counters::{QueueCounters, add};
 use crate::disk::{Disk, DiskError};
-use crate::engine::{Pass, Port, QueueEngine, QueueSetup, Taken};
+use crate::engine::{Pass, Port, QueueEngine, QueueSetup, serve_visible};
 use pvkit_abi::block::BlockFeatures;
 use pvkit_abi::status::{CompletionResult, Status};
 use pvkit_ring::{Park, Request};
@@ -82,23 +82,21 @@ fn identify(disk: &dyn Disk, segments: &[SharedBytes]) -> u32 {
 
 impl QueueEngine for BlockQueue {
     fn pass(&mut self, budget: u32) -> Pass {
-        let mut worked = 0;
-        while worked < budget {
-            match self.port.take() {
-                Taken::Request(request) => {
-                    let result = self.serve(&request);
-                    self.port.complete(request.word.id(), result);
-                    worked += 1;
-                }
-                Taken::Nothing => break,
-                Taken::Latched => return Pass::Latched,
-            }
-        }
+        let served = serve_visible(
+            self,
+            |queue| &mut queue.port,
+            budget,
+            |queue, request| {
+                let result = queue.serve(request);
+                queue.port.complete(request.word.id(), result);
+            },
+        );
+        let Some(worked) = served else { return Pass::Latched };
         if worked < budget {
             // Nothing is visible any more: what is held back has no reason to wait.
             self.port.flush();
         }
-        if worked == 0 { Pass::Idle } else { Pass::Worked(worked) }
+        Pass::after(worked)
     }
 
     fn park(&mut self) -> Park {

@@ -7,7 +7,7 @@ use crate::console::ConsoleInput;
 use crate::console::output::write_all;
 use crate::counters::{QueueCounters, add};
 use crate::disk::DiskError;
-use crate::engine::{Pass, Port, QueueEngine, QueueSetup, Taken};
+use crate::engine::{Pass, Port, QueueEngine, QueueSetup, serve_visible};
 use pvkit_abi::console::{ConsoleOp, MAX_TRANSFER};
 use pvkit_abi::grant::{Access, GrantRef};
 use pvkit_abi::status::{CompletionResult, Status};
@@ -141,20 +141,18 @@ impl ConsoleQueue {
 
 impl QueueEngine for ConsoleQueue {
     fn pass(&mut self, budget: u32) -> Pass {
-        let mut worked = 0;
-        while worked < budget {
-            match self.port.take() {
-                Taken::Request(request) => {
-                    self.serve(&request);
-                    worked += 1;
-                }
-                Taken::Nothing => break,
-                Taken::Latched => return Pass::Latched,
-            }
-        }
+        let served = serve_visible(
+            self,
+            |queue| &mut queue.port,
+            budget,
+            |queue, request| {
+                queue.serve(request);
+            },
+        );
+        let Some(worked) = served else { return Pass::Latched };
         let worked = worked + self.deliver();
         self.port.flush();
-        if worked == 0 { Pass::Idle } else { Pass::Worked(worked) }
+        Pass::after(worked)
     }
 
     fn park(&mut self) -> Park {

@@ -12,7 +12,7 @@ use super::offload::{adapt, largest_plain};
 use super::segments::inline_segment;
 use super::{Frame, Inbox, Steering, with_needs};
 use crate::counters::{QueueCounters, add};
-use crate::engine::{Pass, Port, QueueEngine, QueueSetup, Taken};
+use crate::engine::{Pass, Port, QueueEngine, QueueSetup, serve_visible};
 use crate::grants::{GrantTable, Pinned};
 use pvkit_abi::grant::{Access, Segment};
 use pvkit_abi::net::{FrameFlags, FrameMeta, MAX_FRAME, NetFeatures, NetOp, RECEIVE_COMPLETION_BYTES, Segmentation};
@@ -277,20 +277,18 @@ fn scatter(frame: &[u8], parts: &[(u16, SharedBytes)]) {
 
 impl QueueEngine for ReceiveQueue {
     fn pass(&mut self, budget: u32) -> Pass {
-        let mut worked = 0;
-        while worked < budget {
-            match self.port.take() {
-                Taken::Request(request) => {
-                    self.post(&request);
-                    worked += 1;
-                }
-                Taken::Nothing => break,
-                Taken::Latched => return Pass::Latched,
-            }
-        }
+        let served = serve_visible(
+            self,
+            |queue| &mut queue.port,
+            budget,
+            |queue, request| {
+                queue.post(request);
+            },
+        );
+        let Some(worked) = served else { return Pass::Latched };
         let worked = worked + self.deliver(budget);
         self.port.flush();
-        if worked == 0 { Pass::Idle } else { Pass::Worked(worked) }
+        Pass::after(worked)
     }
 
     fn park(&mut self) -> Park {

@@ -4,7 +4,7 @@ use super::offload::{OffloadError, Rules, judge};
 use super::segments::copy_frame;
 use super::{Frame, Network, with_needs};
 use crate::counters::{QueueCounters, add};
-use crate::engine::{Pass, Port, QueueEngine, QueueSetup, Taken};
+use crate::engine::{Pass, Port, QueueEngine, QueueSetup, serve_visible};
 use pvkit_abi::net::{FrameMeta, NetFeatures, NetOp};
 use pvkit_abi::status::{CompletionResult, Status};
 use pvkit_ring::{Park, Request};
@@ -59,23 +59,21 @@ const fn status_of(error: OffloadError) -> Status {
 
 impl QueueEngine for TransmitQueue {
     fn pass(&mut self, budget: u32) -> Pass {
-        let mut worked = 0;
-        while worked < budget {
-            match self.port.take() {
-                Taken::Request(request) => {
-                    let status = self.serve(&request);
-                    self.port.complete(request.word.id(), CompletionResult::new(status, 0));
-                    worked += 1;
-                }
-                Taken::Nothing => break,
-                Taken::Latched => return Pass::Latched,
-            }
-        }
+        let served = serve_visible(
+            self,
+            |queue| &mut queue.port,
+            budget,
+            |queue, request| {
+                let status = queue.serve(request);
+                queue.port.complete(request.word.id(), CompletionResult::new(status, 0));
+            },
+        );
+        let Some(worked) = served else { return Pass::Latched };
         if worked < budget {
             // Nothing is visible any more: what is held back has no reason to wait.
             self.port.flush();
         }
-        if worked == 0 { Pass::Idle } else { Pass::Worked(worked) }
+        Pass::after(worked)
     }
 
     fn park(&mut self) -> Park {
