@@ -844,6 +844,11 @@ struct pvkit_control {
 #define PVKIT_REGION_KIND_IMAGE 0x2U
 /* Boot info, command line, page tables, boot stack, vCPU areas: stays as the host laid it out. */
 #define PVKIT_REGION_KIND_BOOT 0x3U
+/*
+ * Write-back memory beside RAM that backends may be given to map: I/O buffers and rings of a guest that keeps
+ * its RAM to itself. Free for the guest.
+ */
+#define PVKIT_REGION_KIND_WINDOW 0x4U
 
 /*
  * BootFlags (u32)
@@ -962,6 +967,81 @@ struct pvkit_guest_note {
 	struct pvkit_note_group groups[8];
 	/* Devices driven. */
 	struct pvkit_note_device devices[8];
+};
+
+/*
+ * ---- pci ----
+ *
+ * The platform function: how a stock kernel in a fully virtualized machine finds the host (PV-on-HVM). x86-64.
+ *
+ * One PCI function with one memory BAR. Its first page is `PlatformInfo` and a register; an MSI-X table with one entry
+ * per event port follows. Hypercalls are transport 1 from CPL 0; doorbells are what `OPEN_QUEUE` answers.
+ */
+
+/*
+ * Vendor of the function. Not assigned by the PCI-SIG (nor to anybody else, as of 2026): a number of our own until
+ * the project has one.
+ */
+#define PVKIT_PCI_VENDOR_ID 0x7076U
+
+/* Device of the function. */
+#define PVKIT_PCI_DEVICE_ID 1U
+
+/* Class code: base system peripheral, other. */
+#define PVKIT_PCI_CLASS_CODE 0x88000U
+
+/* The BAR that holds everything; 32-bit memory, not prefetchable. */
+#define PVKIT_PCI_BAR 0U
+
+/* Bytes of the BAR. */
+#define PVKIT_PCI_BAR_BYTES 16384U
+
+/* Where `PlatformInfo` starts in the BAR. Read in naturally aligned words of 4 bytes. */
+#define PVKIT_PCI_INFO_OFFSET 0U
+
+/*
+ * Register of 4 bytes. Writing `RESET_ALL` ends every epoch: when the write is over, every queue is drained and
+ * detached, every grant is revoked, every port is free, and nothing is negotiated. Reads as zero.
+ */
+#define PVKIT_PCI_RESET_OFFSET 0xf00U
+
+/* What is written to `RESET_OFFSET`; any other value has no effect. */
+#define PVKIT_PCI_RESET_ALL 0x74657372U
+
+/* Where the MSI-X table starts in the BAR. */
+#define PVKIT_PCI_MSIX_TABLE_OFFSET 4096U
+
+/* Where the pending bits of MSI-X start in the BAR. */
+#define PVKIT_PCI_MSIX_PBA_OFFSET 8192U
+
+/* Entries of the MSI-X table: entry `n` is event port `n`. */
+#define PVKIT_PCI_MSIX_ENTRIES 256U
+
+/* `PlatformInfo::magic`: "pvkit-pf" in memory order. */
+#define PVKIT_PCI_PLATFORM_MAGIC 0x66702d74696b7670ULL
+
+/* What the host says of itself. Written by the host before the first vCPU runs; the guest only reads it. */
+struct pvkit_platform_info {
+	/* `PLATFORM_MAGIC`. */
+	pvkit_u64 magic;
+	/* Size of this struct in bytes as the host knows it; a guest reads the smaller of this and its own. */
+	pvkit_u32 size;
+	/* Version of the ABI, `major << 16 | minor`. */
+	pvkit_u32 version;
+	/* How hypercalls trap. */
+	pvkit_u32 transport;
+	/* The hypercall port, for `Transport::PORT_REGISTERS`. */
+	pvkit_u32 port;
+	/* Entries of `groups` that are meant. */
+	pvkit_u32 group_count;
+	/* Entries of `regions` that are meant. */
+	pvkit_u32 region_count;
+	/* Zero. */
+	pvkit_u64 reserved[4];
+	/* What the host offers. */
+	struct pvkit_group_offer groups[16];
+	/* Memory that grants may name: RAM, and the window if there is one. Ascending, not overlapping. */
+	struct pvkit_region regions[16];
 };
 
 /*

@@ -32,6 +32,9 @@ open_enum! {
         IMAGE = 2,
         /// Boot info, command line, page tables, boot stack, vCPU areas: stays as the host laid it out.
         BOOT = 3,
+        /// Write-back memory beside RAM that backends may be given to map: I/O buffers and rings of a guest that keeps
+        /// its RAM to itself. Free for the guest.
+        WINDOW = 4,
     }
 }
 

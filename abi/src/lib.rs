@@ -26,6 +26,7 @@ pub mod event;
 pub mod grant;
 pub mod hypercall;
 pub mod net;
+pub mod pci;
 pub mod ring;
 pub mod services;
 pub mod status;

@@ -14,4 +14,4 @@ esac
 ${CC:-cc} -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-pic -mno-red-zone \
     -mgeneral-regs-only -DLEVELS="$levels" -I ../../abi/include -I ../../guest-drivers/c-api/include \
     -nostdlib -static -no-pie -Wl,-T,image.ld,-z,max-page-size=4096,--gc-sections,--build-id=none \
-    start.S note.c memory.c guest.c "$cache/$target/guest/libpvkit_guest.a" -o "$out/c-guest"
+    start.S note.c memory.c net.c guest.c "$cache/$target/guest/libpvkit_guest.a" -o "$out/c-guest"

@@ -1,8 +1,10 @@
 /*
  * A guest kernel in C, as small as it can be and do something: meets the host, opens console and disk, reads the first
- * sector, writes a pattern after it, makes it durable, reads it back, and powers off. It ends with status 0 only if all
+ * sector, writes a pattern after it, makes it durable, and reads it back. If it has a network card it then answers
+ * datagrams: a sector's number with what stands there, until somebody says "end". It powers off with status 0 only if all
  * of that went well; otherwise its last words say what did not.
  */
+#include "net.h"
 #include "pvkit_guest.h"
 
 #define SECOND 1000000000ULL
@@ -48,7 +50,7 @@ static void say(int32_t console, const char *text)
 	must("write to the console", pvkit_console_write(console, text, length_of(text), soon()));
 }
 
-static void try_disk(int32_t console)
+static int32_t try_disk(int32_t console)
 {
 	struct pvkit_block_geometry geometry;
 	int32_t disk = must("open the disk", pvkit_block_open(0, soon()));
@@ -75,9 +77,58 @@ static void try_disk(int32_t console)
 	    pvkit_block_read(disk, geometry.capacity, first, SECTOR, soon()) != PVKIT_ERROR_OUT_OF_RANGE ||
 	    pvkit_block_open(0, soon()) != PVKIT_ERROR_BUSY || pvkit_block_open(9, soon()) != PVKIT_ERROR_NOT_FOUND)
 		pvkit_crash("a mistake was not refused by its name", 37);
+	return disk;
+}
+
+static void end_disk(int32_t disk)
+{
 	must("close the disk", pvkit_block_close(disk, soon()));
 	if (pvkit_block_flush(disk, soon()) != PVKIT_ERROR_NOT_FOUND)
 		pvkit_crash("a closed disk took a request", 28);
+}
+
+/* The sector whose decimal number is asked for; whatever the disk says against it, in words. */
+static int answer_sector(const unsigned char *data, size_t length, unsigned char *answer, void *context)
+{
+	uint64_t sector = 0;
+	const char *words;
+	int32_t result;
+	size_t count;
+
+	if (length == 3 && data[0] == 'e' && data[1] == 'n' && data[2] == 'd') {
+		answer[0] = '!';
+		return -1;
+	}
+	for (size_t i = 0; i < length; i++) {
+		if (data[i] < '0' || data[i] > '9' || i == 12)
+			return 0;
+		sector = sector * 10 + (data[i] - '0');
+	}
+	result = pvkit_block_read(*(int32_t *)context, sector * SECTOR, answer, SECTOR, soon());
+	if (result >= 0)
+		return SECTOR;
+	words = pvkit_strerror(result);
+	count = length_of(words);
+	for (size_t i = 0; i < count; i++)
+		answer[i] = (unsigned char)words[i];
+	return (int)count;
+}
+
+static void try_net(int32_t console, int32_t disk)
+{
+	struct pvkit_net_facts facts;
+	int32_t net = pvkit_net_open(0, soon());
+
+	if (net == PVKIT_ERROR_NOT_FOUND)
+		return;
+	must("open the network card", net);
+	must("look at the network card", pvkit_net_facts(net, &facts));
+	if (pvkit_net_receive(net, written, 2048, 0) != PVKIT_ERROR_TIMED_OUT ||
+	    pvkit_net_send(net, written, 9019, soon()) != PVKIT_ERROR_TOO_LONG)
+		pvkit_crash("a mistake was not refused by its name", 37);
+	say(console, "c-guest: answers datagrams\n");
+	must("serve", serve(net, facts.mac, answer_sector, &disk, soon() + 100 * SECOND));
+	must("close the network card", pvkit_net_close(net, soon()));
 }
 
 /* Where vCPU 0 begins, on the boot stack that the note asks for. */
@@ -85,14 +136,16 @@ __attribute__((noreturn)) void pvkit_start(const void *boot_info);
 __attribute__((noreturn)) void pvkit_start(const void *boot_info)
 {
 	unsigned char input[8];
-	int32_t console;
+	int32_t console, disk;
 
 	/* An image without a platform can only spin; the host's watchdog or its operator ends it. */
 	while (pvkit_init(boot_info, pool, sizeof(pool), 0) < 0)
 		;
 	must("connect", pvkit_connect());
 	console = must("open the console", pvkit_console_open(0, soon()));
-	try_disk(console);
+	disk = try_disk(console);
+	try_net(console, disk);
+	end_disk(disk);
 	if (pvkit_console_read(console, input, sizeof(input), soon()) == 0)
 		say(console, "c-guest: end of input\n");
 	say(console, "c-guest: ok\n");

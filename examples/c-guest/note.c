@@ -2,8 +2,8 @@
 #include "pvkit.h"
 
 #define GROUP(which) { .group = (which), .major = PVKIT_VERSION_CURRENT_MAJOR, .minor = PVKIT_VERSION_CURRENT_MINOR }
-#define DEVICE(class) \
-	{ .device_class = (class), .major = PVKIT_VERSION_CURRENT_MAJOR, .minor = PVKIT_VERSION_CURRENT_MINOR, .required = 1 }
+#define DEVICE(class, count) \
+	{ .device_class = (class), .major = PVKIT_VERSION_CURRENT_MAJOR, .minor = PVKIT_VERSION_CURRENT_MINOR, .required = (count) }
 
 /* start.S, and the two numbers in it. */
 extern const char exception_stubs[];
@@ -48,8 +48,8 @@ __attribute__((section(".note.pvkit"), used, aligned(4))) static const struct no
 	.memory = 16 << 20,
 	.stack = 256 << 10,
 	.group_count = 4,
-	.device_count = 2,
+	.device_count = 3,
 	.exception_entry = exception_stubs,
 	.groups = { GROUP(PVKIT_GROUP_EVENT), GROUP(PVKIT_GROUP_BUS), GROUP(PVKIT_GROUP_GRANT), GROUP(PVKIT_GROUP_SCHED) },
-	.devices = { DEVICE(PVKIT_CLASS_CONSOLE), DEVICE(PVKIT_CLASS_BLOCK) },
+	.devices = { DEVICE(PVKIT_CLASS_CONSOLE, 1), DEVICE(PVKIT_CLASS_BLOCK, 1), DEVICE(PVKIT_CLASS_NET, 0) },
 };

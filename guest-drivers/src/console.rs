@@ -5,6 +5,19 @@
 //!
 //! *Invariants.* `slots[id]` is occupied exactly while `id` is in flight. At most one read is posted.
 
+#[cfg(feature = "async")]
+mod asynchronous;
+#[cfg(feature = "embedded-io")]
+mod io;
+#[cfg(feature = "embedded-io-async")]
+mod io_async;
+mod polled;
+
+#[cfg(feature = "async")]
+pub use asynchronous::AsyncConsole;
+#[cfg(feature = "embedded-io")]
+pub use io::ConsoleIo;
+
 use crate::buffer::Buffer;
 use crate::bus::Bus;
 use crate::device::{GrantPolicy, Link, QueueCounters, Sealed, Wanted};
@@ -13,7 +26,7 @@ use crate::platform::Platform;
 use pvkit_abi::PAGE_SIZE;
 use pvkit_abi::bus::Class;
 use pvkit_abi::console::{ConsoleConfig, ConsoleOp};
-use pvkit_abi::status::Status;
+use pvkit_abi::status::{CompletionResult, Status};
 use pvkit_ring::{Completed, Notify};
 use zerocopy::FromBytes;
 
@@ -46,6 +59,9 @@ pub struct Console<'p, P: Platform> {
     spare: Option<Buffer<'p, P, 1>>,
     read_posted: bool,
     writes_posted: usize,
+    /// How the last read and the last writes failed, until somebody is told.
+    read_failed: Option<RequestError>,
+    write_failed: Option<RequestError>,
 }
 
 impl<'p, P: Platform> Console<'p, P> {
@@ -62,24 +78,51 @@ impl<'p, P: Platform> Console<'p, P> {
             return Err(HostFault::Offer { field: "configuration", value: 0 }.into());
         };
         let slots = [const { None }; SLOTS];
-        Ok(Self { link, size, slots, input: None, spare: None, read_posted: false, writes_posted: 0 })
+        Ok(Self {
+            link,
+            size,
+            slots,
+            input: None,
+            spare: None,
+            read_posted: false,
+            writes_posted: 0,
+            read_failed: None,
+            write_failed: None,
+        })
     }
 
     /// Writes all of `text`, in requests of up to a page; returns when the host has taken it.
     ///
     /// # Errors
-    /// What is not known to be taken may still be.
+    /// What is not known to be taken may still be. A write before it that failed since is told here.
     pub fn write(&mut self, text: &[u8], deadline: u64) -> Result<(), RequestError> {
-        for piece in text.chunks(self.piece()) {
-            let mut buffer = self.buffer()?;
-            buffer.write(0, piece)?;
-            self.post(ConsoleOp::WRITE, piece.len() as u32, buffer, deadline)?;
-            self.writes_posted += 1;
+        let mut rest = text;
+        while !rest.is_empty() {
+            let accepted = self.accept(rest, deadline)?;
+            rest = rest.get(accepted..).unwrap_or(&[]);
         }
+        self.flush(deadline)
+    }
+
+    /// Waits until the host has taken everything that was written.
+    ///
+    /// # Errors
+    /// As for `write`.
+    pub fn flush(&mut self, deadline: u64) -> Result<(), RequestError> {
         while self.writes_posted > 0 {
             self.step(deadline)?;
         }
-        Ok(())
+        self.write_failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Puts the beginning of `text` on its way, up to a page; waits while the queue is full. Says how many bytes.
+    fn accept(&mut self, text: &[u8], deadline: u64) -> Result<usize, RequestError> {
+        loop {
+            if let Some(count) = self.offer(text)? {
+                return Ok(count);
+            }
+            self.step(deadline)?;
+        }
     }
 
     /// Reads what is there, at least one byte; 0 at the end of input, or if `into` is empty.
@@ -87,17 +130,9 @@ impl<'p, P: Platform> Console<'p, P> {
     /// # Errors
     /// [`RequestError::TimedOut`] if nothing came; nothing is lost.
     pub fn read(&mut self, into: &mut [u8], deadline: u64) -> Result<usize, RequestError> {
-        if into.is_empty() {
-            return Ok(0);
-        }
         loop {
-            if let Some(input) = self.input.take() {
-                return self.deliver(input, into);
-            }
-            if !self.read_posted {
-                let buffer = self.buffer()?;
-                self.post(ConsoleOp::READ, self.piece() as u32, buffer, deadline)?;
-                self.read_posted = true;
+            if let Some(count) = self.collect_input(into)? {
+                return Ok(count);
             }
             self.step(deadline)?;
         }
@@ -168,59 +203,47 @@ impl<'p, P: Platform> Console<'p, P> {
         Ok(count)
     }
 
-    /// Submits; waits for a free slot if there is none. On an error the buffer is freed: the host has not seen it.
-    fn post(
-        &mut self,
-        op: ConsoleOp,
-        length: u32,
-        buffer: Buffer<'p, P, 1>,
-        deadline: u64,
-    ) -> Result<(), RequestError> {
+    /// Submits. False if there is no free slot: then the buffer is kept for the next.
+    fn post(&mut self, op: ConsoleOp, length: u32, buffer: Buffer<'p, P, 1>) -> Result<bool, RequestError> {
         let described = buffer.describe(self.link.grant(), length, 1)?;
-        loop {
-            let mut batch = self.link.usable()?.batch();
-            let reserved = batch.reserve(op.0, described.flags(), 0, [0, described.word2, described.word3]);
-            let Ok(ticket) = reserved else {
-                batch.revert();
-                self.step(deadline)?;
-                continue;
-            };
-            if let Some(slot) = self.slots.get_mut(usize::from(ticket.id())) {
-                *slot = Some(Slot { op, length, buffer });
-            }
-            let notify: Notify = batch.commit();
-            self.link.published(1, notify);
-            return Ok(());
+        let mut batch = self.link.usable()?.batch();
+        let Ok(ticket) = batch.reserve(op.0, described.flags(), 0, [0, described.word2, described.word3]) else {
+            batch.revert();
+            self.spare = Some(buffer);
+            return Ok(false);
+        };
+        if let Some(slot) = self.slots.get_mut(usize::from(ticket.id())) {
+            *slot = Some(Slot { op, length, buffer });
         }
+        let notify: Notify = batch.commit();
+        self.link.published(1, notify);
+        Ok(true)
     }
 
     /// Waits for one completion and deals with it.
     fn step(&mut self, deadline: u64) -> Result<(), RequestError> {
-        let Completed { id, result } = self.link.next(deadline)?;
+        let ended = self.link.next(deadline)?;
+        self.finish(ended);
+        Ok(())
+    }
+
+    /// A completion left the ring: what it brought, or how it failed, is kept for whoever waits for it.
+    fn finish(&mut self, Completed { id, result }: Completed) {
         let Some(Slot { op, length, buffer }) = self.slots.get_mut(usize::from(id)).and_then(Option::take) else {
-            return Ok(());
+            return;
         };
         buffer.hand_back();
+        let judged = judge(op, length, result);
         if op == ConsoleOp::READ {
             self.read_posted = false;
+            match judged {
+                Ok(end) => self.input = Some(Input { buffer, next: 0, end }),
+                Err(error) => self.read_failed = Some(error),
+            }
         } else {
             self.writes_posted = self.writes_posted.saturating_sub(1);
-        }
-        let claimed = result.detail();
-        match result.status() {
-            Status::OK if claimed > length || (op == ConsoleOp::WRITE && claimed != length) => {
-                Err(HostFault::Length { asked: length, claimed }.into())
-            }
-            Status::OK if op == ConsoleOp::READ => {
-                self.input = Some(Input { buffer, next: 0, end: claimed as usize });
-                Ok(())
-            }
-            Status::OK => {
-                self.spare = Some(buffer);
-                Ok(())
-            }
-            Status::ABORTED => Err(RequestError::Disconnected),
-            status => Err(RequestError::Io { status, detail: claimed }),
+            self.write_failed = self.write_failed.or(judged.err());
+            self.spare = Some(buffer);
         }
     }
 
@@ -233,6 +256,19 @@ impl<'p, P: Platform> Console<'p, P> {
             Some(buffer) => Ok(buffer),
             None => Ok(Buffer::allocate(self.link.platform(), PAGE_SIZE)?),
         }
+    }
+}
+
+/// What a completion means for a request: the bytes that were moved.
+fn judge(op: ConsoleOp, length: u32, result: CompletionResult) -> Result<usize, RequestError> {
+    let claimed = result.detail();
+    match result.status() {
+        Status::OK if claimed > length || (op == ConsoleOp::WRITE && claimed != length) => {
+            Err(HostFault::Length { asked: length, claimed }.into())
+        }
+        Status::OK => Ok(claimed as usize),
+        Status::ABORTED => Err(RequestError::Disconnected),
+        status => Err(RequestError::Io { status, detail: claimed }),
     }
 }
 

@@ -28,7 +28,9 @@
 //! *Invariants.* Nothing the host writes makes this crate panic, loop without bound or touch memory it does not own:
 //! what comes from the host is copied out once, checked, and only then used. A lie is an [`error::HostFault`].
 //!
-//! *Doors.* Blocking calls with a deadline; submit and poll with a budget; an interrupt door on the same core.
+//! *Doors.* Blocking calls with a deadline; submit and poll with a budget; an interrupt door on the same core; with the
+//! feature `async` futures (module `asynchronous`). The features `embedded-io` and `embedded-io-async` make the console a
+//! byte stream of those crates.
 //!
 //! *Not here.* The ring protocol (`pvkit-ring`) and the layouts (`pvkit-abi`).
 #![no_std]
@@ -39,10 +41,12 @@
 #[cfg(any(test, feature = "fake"))]
 extern crate std;
 
+#[cfg(feature = "async")]
+pub mod asynchronous;
 pub mod block;
 mod buffer;
 mod bus;
-mod console;
+pub mod console;
 mod device;
 mod entropy;
 pub mod error;
@@ -52,7 +56,7 @@ mod negotiation;
 pub mod net;
 mod page_list;
 pub mod platform;
-mod services;
+pub mod services;
 
 pub use block::Block;
 pub use buffer::Buffer;

@@ -4,6 +4,12 @@
 //!
 //! *Invariants.* At most one event is listened for. Sequence numbers handed out only grow.
 
+#[cfg(feature = "async")]
+mod asynchronous;
+
+#[cfg(feature = "async")]
+pub use asynchronous::AsyncServices;
+
 use crate::buffer::Buffer;
 use crate::bus::Bus;
 use crate::device::{GrantPolicy, Link, QueueCounters, Sealed, Wanted};
@@ -78,6 +84,12 @@ impl<'p, P: Platform> Services<'p, P> {
             }
             self.link.ready(deadline)?;
         }
+    }
+
+    /// For a caller that sleeps on several queues at once: asks for the next interrupt. True if there is something to
+    /// poll for, so that the caller must not sleep.
+    pub fn arm(&mut self) -> bool {
+        self.link.park() == Park::Ready
     }
 
     /// For an interrupt handler: [`Services::poll`], then asks for the next interrupt. Says whether to call again.

@@ -4,7 +4,7 @@ use pvkit_backends::ConsoleInput;
 use pvkit_machine::{Control, Device, End, MachineConfig, MachineError, Program, Report, probe_kvm, run};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// No guest of a test runs longer. The emulated lanes are slow; a guest that hangs is stopped and the test fails.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -31,6 +31,18 @@ impl Sink {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
+
+    /// Waits until `wanted` is there.
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn wait_for(&self, wanted: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        while !self.text().contains(wanted) {
+            assert!(Instant::now() < deadline, "`{wanted}` did not come: {}", self.text());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 impl Write for Sink {
@@ -49,6 +61,7 @@ pub struct Guest {
     config: MachineConfig,
     console: Sink,
     early: Sink,
+    deadline: Duration,
 }
 
 /// A guest that ran.
@@ -97,7 +110,7 @@ impl Guest {
             devices: Vec::new(),
             early_console: Box::new(early.clone()),
         };
-        Self { config, console, early }
+        Self { config, console, early, deadline: DEADLINE }
     }
 
     /// With so many vCPUs.
@@ -111,6 +124,13 @@ impl Guest {
     #[must_use]
     pub fn cpl(mut self, cpl: u8) -> Self {
         self.config.cpl = Some(cpl);
+        self
+    }
+
+    /// That may run so long.
+    #[must_use]
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
         self
     }
 
@@ -171,10 +191,10 @@ impl Guest {
     /// # Panics
     /// If it did not end before the deadline.
     pub fn try_run_with(self, control: &Arc<Control>) -> Result<Ran, MachineError> {
-        let Self { config, console, early } = self;
+        let Self { config, console, early, deadline } = self;
         let (watched, (done, expired)) = (control.clone(), std::sync::mpsc::channel::<()>());
         let watchdog = std::thread::spawn(move || {
-            let late = expired.recv_timeout(DEADLINE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+            let late = expired.recv_timeout(deadline) == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
             if late {
                 watched.stop();
             }
@@ -183,7 +203,7 @@ impl Guest {
         let report = run(config, control);
         drop(done);
         let late = watchdog.join().unwrap_or(true);
-        assert!(!late, "the guest did not end in {DEADLINE:?}\nconsole:\n{}\nhost:\n{}", console.text(), early.text());
+        assert!(!late, "the guest did not end in {deadline:?}\nconsole:\n{}\nhost:\n{}", console.text(), early.text());
         Ok(Ran { report: report?, console: console.text(), early: early.text() })
     }
 

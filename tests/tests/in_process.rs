@@ -2,7 +2,7 @@
 
 use pvkit_backends::RamDisk;
 use pvkit_machine::{Control, End, Program};
-use pvkit_tests::Guest;
+use pvkit_tests::{Guest, tasks};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,22 @@ fn random_requests_complete_at_every_depth() {
         ran.expect_success();
         assert_eq!(ran.number("bench", "requests"), 3000, "{}", ran.console);
         assert_eq!(ran.number("bench", "lost"), 0, "{}", ran.console);
+    }
+}
+
+#[test]
+fn tasks_share_the_queues_and_every_reader_gets_its_own_pages() {
+    for (readers, rounds) in [(1, 20), (5, 8), (32, 4), (128, 2)] {
+        let _ = tasks::run(Program::InProcess(unikernel_hosted::main), 128, readers, rounds);
+    }
+}
+
+#[test]
+fn tasks_that_look_at_the_queue_while_the_host_completes_lose_no_wake_up() {
+    // Two or three in flight: one comes often while another is dealt with. Without the look after arming some ten
+    // thousand requests lose one.
+    for readers in [2, 3] {
+        let _ = tasks::run(Program::InProcess(unikernel_hosted::main), 128, readers, 100);
     }
 }
 

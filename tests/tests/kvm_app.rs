@@ -2,7 +2,7 @@
 
 use pvkit_backends::RamDisk;
 use pvkit_machine::{Program, QueueReport};
-use pvkit_tests::{Guest, Ran, unikernel, unless_kvm};
+use pvkit_tests::{Guest, Ran, tasks, unikernel, unless_kvm};
 use std::sync::Arc;
 
 /// Bytes of the disk that is read at random.
@@ -106,4 +106,19 @@ fn two_guests_run_at_once_and_a_wild_one_does_not_disturb_the_other() {
     let ran = bench(8, 20_000, "write");
     assert_eq!(disk_queue(&ran).counters.errors, 0);
     wild.join().unwrap_or_else(|_| panic!("the wild guest's run panicked")).expect_success();
+}
+
+#[test]
+fn tasks_share_the_queues_and_every_reader_gets_its_own_pages() {
+    if !unless_kvm() {
+        return;
+    }
+    for (readers, rounds) in [(1, 2), (32, 4), (128, 4)] {
+        let ran = tasks::run(Program::Image(unikernel()), 1024, readers, rounds);
+        let queue = disk_queue(&ran).counters;
+        assert!(queue.doorbells <= queue.requests && queue.interrupts <= queue.requests, "{queue}");
+        // One interrupt for a batch: the bottom half takes all that is there before it asks for the next.
+        assert!(readers < 32 || queue.interrupts * 4 <= queue.requests, "{queue}");
+        println!("{readers} readers: {queue}");
+    }
 }

@@ -1,11 +1,15 @@
 //! A guest kernel in C on KVM: built by a C compiler against the static library, it does its work at every level.
 
 use pvkit_backends::RamDisk;
-use pvkit_machine::{End, Program};
+use pvkit_backends::net::user::{Publish, UserNetwork, UserOptions};
+use pvkit_backends::net::{Inbox, Steering};
+use pvkit_machine::{Device, End, Program};
 use pvkit_tests::{Guest, freestanding, unless_kvm};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// Builds the image once; `None`, and a line that the lane counts, without a C compiler.
 fn image() -> Option<&'static Path> {
@@ -50,6 +54,65 @@ fn c_guest_reads_writes_and_powers_off() {
         assert!(content[..16] == *b"first sixteen!!!" && content[16..512].iter().all(|byte| *byte == 0));
         assert!((0..160 * 512).all(|i| content[512 + i] == pattern(i)), "the pattern is on the disk");
         assert!(content[161 * 512..].iter().all(|byte| *byte == 0), "and nothing after it");
+    }
+}
+
+/// Sends a question until it is answered: datagrams may be lost before the guest's address is known.
+fn ask(socket: &UdpSocket, question: &str) -> Vec<u8> {
+    let mut answer = [0; 2048];
+    for _ in 0..100 {
+        socket.send(question.as_bytes()).expect("loopback takes datagrams");
+        if let Ok(length) = socket.recv(&mut answer) {
+            return answer[..length].to_vec();
+        }
+    }
+    panic!("{question}: no answer");
+}
+
+fn client(address: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+    socket.connect(address).expect("loopback");
+    socket
+}
+
+#[test]
+fn c_guest_answers_datagrams_with_what_its_disk_says() {
+    if !unless_kvm() {
+        return;
+    }
+    let Some(image) = image() else { return };
+    for cpl in if freestanding() { vec![3, 0] } else { vec![3] } {
+        let mut content: Vec<u8> = (0..1u32 << 20).map(|i| (i / 512 * 31 + i) as u8).collect();
+        content[..16].copy_from_slice(b"first sixteen!!!");
+        let disk = Arc::new(RamDisk::with_content(content.clone()));
+        let inbox = Inbox::new(64).expect("an inbox");
+        let steering = Steering::new([2, 0, 0, 0, 3, 1], vec![inbox]);
+        let options = UserOptions { publish: vec![Publish::udp(0, 7070)], ..UserOptions::default() };
+        let network = UserNetwork::start(options, steering.clone()).expect("a user network");
+        let address = network.published()[0];
+        let guest = Guest::new(Program::Image(image.into()), "").cpl(cpl).console().disk(disk, "disk");
+        let guest = guest.device(Device::Net { network, steering, mtu: 1500, label: "net".into() });
+        let console = guest.sink();
+        let asker = std::thread::spawn(move || {
+            console.wait_for("answers datagrams");
+            let socket = client(address);
+            // Beyond what the guest itself has written.
+            for sector in [0usize, 200, 1000, 2047] {
+                let answer = ask(&socket, &sector.to_string());
+                assert!(answer == content[sector * 512..][..512], "sector {sector}: {answer:?}");
+            }
+            assert_eq!(ask(&socket, "2048"), b"the request reaches beyond the end of the disk");
+            assert_eq!(ask(&socket, "end"), b"!");
+        });
+        let ran = guest.run();
+        asker.join().unwrap_or_else(|_| panic!("console:\n{}\nhost:\n{}", ran.console, ran.early));
+        ran.expect_success();
+        assert!(
+            ran.console.ends_with("c-guest: answers datagrams\nc-guest: end of input\nc-guest: ok\n"),
+            "{}",
+            ran.console
+        );
     }
 }
 

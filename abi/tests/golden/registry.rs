@@ -6,7 +6,7 @@ use crate::facts::{Facts, Field, Item, Struct, Value};
 use crate::sample::{Wire, kind_of, size_of_field};
 use bitflags::Flags as _;
 use pvkit_abi::{
-    block, bus, console, discovery, entropy, entry, event, grant, hypercall, net, ring, services, status, version,
+    block, bus, console, discovery, entropy, entry, event, grant, hypercall, net, pci, ring, services, status, version,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -145,6 +145,10 @@ numbers! { register_numbers:
         BOOT_MAGIC: u64, MAX_REGIONS: usize, CPUID_FIRST: u32, CPUID_STEP: u32, CPUID_LAST: u32, HYPERCALL_PORT: u16,
         DOORBELL_PORT_BASE: u16, MAX_DOORBELLS: u16, NOTE_TYPE: u32, MAX_NOTE_ENTRIES: usize,
     }
+    pci {
+        VENDOR_ID: u16, DEVICE_ID: u16, CLASS_CODE: u32, BAR: u8, BAR_BYTES: u32, INFO_OFFSET: u32, RESET_OFFSET: u32,
+        RESET_ALL: u32, MSIX_TABLE_OFFSET: u32, MSIX_PBA_OFFSET: u32, MSIX_ENTRIES: u16, PLATFORM_MAGIC: u64,
+    }
 }
 
 flag_sets! { register_flags:
@@ -185,7 +189,7 @@ open_enums! { register_enums:
     bus::DeviceState(u16) { ABSENT, OFFERED, ACCEPTED, CONNECTED, DISCONNECTED, CLOSING }
     bus::DoorbellKind(u32) { NONE, PORT, MEMORY, TOKEN }
     discovery::Transport(u32) { PORT_REGISTERS, ARGUMENT_PAGE, HVC, DIRECT }
-    discovery::RegionKind(u32) { RAM, IMAGE, BOOT }
+    discovery::RegionKind(u32) { RAM, IMAGE, BOOT, WINDOW }
     block::BlockOp(u8) { READ, WRITE, FLUSH, DISCARD, WRITE_ZEROES, GET_ID }
     console::ConsoleOp(u8) { WRITE, READ }
     net::NetOp(u8) { TRANSMIT, RECEIVE }
@@ -230,6 +234,7 @@ wire_structs! { register_structs:
     discovery::NoteGroup { group, major, minor, reserved, features }
     discovery::NoteDevice { class, major, minor, required }
     discovery::GuestNote { size, flags, memory, stack, group_count, device_count, exception_entry, groups, devices }
+    pci::PlatformInfo { magic, size, version, transport, port, group_count, region_count, reserved, groups, regions }
     block::BlockConfig {
         capacity, logical_block, physical_block, flags, discard_granularity, max_discard, serial,
     }
@@ -242,7 +247,7 @@ wire_structs! { register_structs:
 }
 
 /// Modules in an order in which each only names what stands before it.
-pub const MODULES: [&str; 14] = [
+pub const MODULES: [&str; 15] = [
     "version",
     "status",
     "ring",
@@ -252,6 +257,7 @@ pub const MODULES: [&str; 14] = [
     "hypercall",
     "bus",
     "discovery",
+    "pci",
     "block",
     "console",
     "net",

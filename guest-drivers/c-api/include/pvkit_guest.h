@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause */
 /*
- * The pvkit guest drivers for C kernels on x86-64: bus, disks, consoles.
+ * The pvkit guest drivers for C kernels on x86-64: bus, disks, consoles, network
+ * cards.
  *
  * Link the static library, call pvkit_init, then pvkit_connect, then open devices. Every call that waits takes a
  * deadline, in nanoseconds of pvkit_now. A negative result is an enum pvkit_error; pvkit_strerror says it in words.
@@ -96,6 +97,10 @@ enum pvkit_error
      * The host broke the protocol; the device is not usable any more.
      */
     PVKIT_ERROR_HOST_FAULT = -17,
+    /**
+     * The frame is longer than the card can send, or than the room for it; it was dropped.
+     */
+    PVKIT_ERROR_TOO_LONG = -18,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -125,6 +130,28 @@ struct pvkit_block_geometry {
      * 1 if writes are refused, else 0.
      */
     uint32_t read_only;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+};
+
+/**
+ * A network card's properties.
+ */
+struct pvkit_net_facts {
+    /**
+     * Its address.
+     */
+    uint8_t mac[6];
+    /**
+     * Longest IP packet in bytes. A frame is at most this and 18 bytes long.
+     */
+    uint16_t mtu;
+    /**
+     * 1 if frames can pass, else 0.
+     */
+    uint32_t link_up;
     /**
      * Zero.
      */
@@ -239,6 +266,47 @@ int64_t pvkit_console_read(int32_t console, void *into, size_t length, uint64_t 
  * Has the host drain and detach the console. On an error it stays open.
  */
 int32_t pvkit_console_close(int32_t console, uint64_t deadline);
+
+/**
+ * Opens the card that stands at place `instance` (from 0) of the host's network cards. A handle, or an error. At most
+ * four cards are open at a time; one takes up to 140 pages of the pool.
+ */
+int32_t pvkit_net_open(uint16_t instance,
+                       uint64_t deadline);
+
+/**
+ * Tells a card's properties. A link that went up or down shows here.
+ *
+ * `into` points to room for the struct, or is null, which is refused.
+ */
+int32_t pvkit_net_facts(int32_t net, struct pvkit_net_facts *into);
+
+/**
+ * Sends one frame: an Ethernet header and what follows, without the frame check sequence; checksums are complete. Waits
+ * while the host has not taken the frames before. A frame that was sent may be lost on its way, as on a wire.
+ *
+ * `frame` is readable for `length` bytes, and nobody writes to them during the call.
+ */
+int32_t pvkit_net_send(int32_t net,
+                       const void *frame,
+                       size_t length,
+                       uint64_t deadline);
+
+/**
+ * Receives one frame: its length in bytes, or an error. `PVKIT_ERROR_TIMED_OUT` says that none came;
+ * `PVKIT_ERROR_TOO_LONG` that one did not fit and was dropped: room for the MTU and 18 bytes is always enough.
+ *
+ * `into` is writable for `room` bytes, and nobody else touches them during the call.
+ */
+int32_t pvkit_net_receive(int32_t net,
+                          void *into,
+                          size_t room,
+                          uint64_t deadline);
+
+/**
+ * Has the host drain and detach the card. On an error it stays open. Frames on their way may be lost.
+ */
+int32_t pvkit_net_close(int32_t net, uint64_t deadline);
 
 /**
  * Ends the guest; `code` becomes the exit status of the run. Spins if `pvkit_init` was not called: there is no host to

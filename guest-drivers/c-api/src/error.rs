@@ -42,6 +42,8 @@ pub enum Error {
     Disconnected = -16,
     /// The host broke the protocol; the device is not usable any more.
     HostFault = -17,
+    /// The frame is longer than the card can send, or than the room for it; it was dropped.
+    TooLong = -18,
 }
 
 impl Error {
@@ -64,11 +66,12 @@ impl Error {
             Self::Io => c"the device answered with an error",
             Self::Disconnected => c"the device is gone or closing",
             Self::HostFault => c"the host broke the protocol; close the device",
+            Self::TooLong => c"the frame is too long; room for the MTU and 18 bytes holds every frame",
         }
     }
 
     /// Every error, for looking one up by its number.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Busy,
         Self::Invalid,
         Self::NotReady,
@@ -86,6 +89,7 @@ impl Error {
         Self::Io,
         Self::Disconnected,
         Self::HostFault,
+        Self::TooLong,
     ];
 }
 

@@ -1,6 +1,6 @@
 //! The guest drivers as a C library: `include/pvkit_guest.h`.
 //!
-//! *Purpose.* A kernel in C links this as a static library and has the bus, disks and consoles of `pvkit-guest-drivers`
+//! *Purpose.* A kernel in C links this as a static library and has the bus, disks, consoles and network cards of `pvkit-guest-drivers`
 //! on the x86 call half and a pool of pages that it gives. The header is the documentation; it is written from here.
 //!
 //! *Owners.* Devices live in static slots, few and bounded, named by handles with a generation. The pool belongs to the
@@ -23,6 +23,7 @@ mod console;
 mod edge;
 mod end;
 mod error;
+mod net;
 mod slots;
 mod start;
 #[cfg(test)]
@@ -36,4 +37,5 @@ pub use block::{
 pub use console::{pvkit_console_close, pvkit_console_open, pvkit_console_read, pvkit_console_write};
 pub use end::{pvkit_crash, pvkit_shutdown};
 pub use error::{Error, pvkit_strerror};
+pub use net::{NetFacts, pvkit_net_close, pvkit_net_facts, pvkit_net_open, pvkit_net_receive, pvkit_net_send};
 pub use start::{pvkit_connect, pvkit_init, pvkit_now};

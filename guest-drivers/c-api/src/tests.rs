@@ -59,9 +59,11 @@ fn mistakes_before_there_is_a_host_are_refused_by_name() {
 
     assert_eq!(pvkit_block_open(0, 0), Error::NotReady as i32, "not connected");
     assert_eq!(pvkit_console_open(0, 0), Error::NotReady as i32, "not connected");
+    assert_eq!(pvkit_net_open(0, 0), Error::NotReady as i32, "not connected");
     for handle in [0, -1, 1, 8, 0x100, i32::MAX] {
         assert_eq!(pvkit_block_flush(handle, 0), Error::NotFound as i32, "handle {handle:#x}");
         assert_eq!(pvkit_console_close(handle, 0), Error::NotFound as i32, "handle {handle:#x}");
+        assert_eq!(pvkit_net_close(handle, 0), Error::NotFound as i32, "handle {handle:#x}");
     }
     // SAFETY: null and impossible lengths are refused before anything is touched.
     unsafe {
@@ -70,6 +72,14 @@ fn mistakes_before_there_is_a_host_are_refused_by_name() {
     // SAFETY: as above.
     unsafe {
         assert_eq!(pvkit_console_write(0x100, pages(1), usize::MAX, 0), Error::Invalid as i32);
+    }
+    // SAFETY: as above.
+    unsafe {
+        assert_eq!(pvkit_net_send(0x100, core::ptr::null(), 60, 0), Error::Invalid as i32);
+    }
+    // SAFETY: as above.
+    unsafe {
+        assert_eq!(pvkit_net_receive(0x100, pages(1), 0, 0), Error::Invalid as i32);
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 const HEADER: &str = "include/pvkit_guest.h";
 /// In the order in which a reader meets them in the header.
-const SOURCES: [&str; 5] = ["error", "start", "block", "console", "end"];
+const SOURCES: [&str; 6] = ["error", "start", "block", "console", "net", "end"];
 
 fn folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

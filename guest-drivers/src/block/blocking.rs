@@ -99,11 +99,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         request: impl Fn(u64, u64) -> Request<'p, P, PAGES>,
     ) -> Result<(), RequestError> {
         self.geometry.check_run(position, length)?;
-        let block = u64::from(self.geometry.logical_block);
-        let piece = self.geometry.max_discard / block * block;
-        if piece == 0 {
-            return Err(RequestError::Unsupported);
-        }
+        let piece = self.geometry.discard_piece().ok_or(RequestError::Unsupported)?;
         let mut done = 0;
         while done < length {
             let now = piece.min(length - done);
@@ -163,7 +159,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
     }
 
     /// Bytes of one piece.
-    fn piece(&self) -> Result<usize, RequestError> {
+    pub(super) fn piece(&self) -> Result<usize, RequestError> {
         match self.request_limit() {
             0 => Err(Misuse::BufferLength { limit: (PAGES * pvkit_abi::PAGE_SIZE) as u64 }.into()),
             limit => Ok(limit),
@@ -175,6 +171,11 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         if let Some(buffer) = self.bounce.take() {
             return Ok(buffer);
         }
-        Ok(Buffer::allocate(self.link.platform(), self.request_limit().max(SERIAL_BYTES))?)
+        Ok(Buffer::allocate(self.link.platform(), self.bounce_bytes())?)
+    }
+
+    /// Bytes of the driver's own buffer.
+    pub(super) fn bounce_bytes(&self) -> usize {
+        self.request_limit().max(SERIAL_BYTES)
     }
 }

@@ -73,4 +73,10 @@ impl Geometry {
             _ => Err(Misuse::OutOfRange { capacity: self.capacity }),
         }
     }
+
+    /// Bytes of the longest discard or write of zeroes, in whole blocks; `None` if that is none.
+    pub(super) fn discard_piece(&self) -> Option<u64> {
+        let block = u64::from(self.logical_block);
+        Some(self.max_discard / block * block).filter(|piece| *piece > 0)
+    }
 }

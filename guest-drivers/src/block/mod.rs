@@ -9,12 +9,16 @@
 //!
 //! *Invariants.* `slots[id]` is occupied exactly while `id` is in flight.
 
+#[cfg(feature = "async")]
+mod asynchronous;
 mod blocking;
 mod geometry;
 mod polled;
 mod request;
 mod stage;
 
+#[cfg(feature = "async")]
+pub use asynchronous::{AsyncBlock, Ended, Operation};
 pub use geometry::Geometry;
 pub use polled::{Completed, Progress, Rejected};
 pub use request::Request;

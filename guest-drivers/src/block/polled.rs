@@ -227,7 +227,8 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         if abandoned {
             self.link.counters.quarantined = self.link.counters.quarantined.saturating_sub(1);
             // Freed here, if the blocking calls have no use for it.
-            self.bounce = self.bounce.take().or(buffer);
+            let enough = self.bounce_bytes();
+            self.bounce = self.bounce.take().or(buffer.filter(|buffer| buffer.len() >= enough));
             return Ok(None);
         }
         self.outstanding = self.outstanding.saturating_sub(1);

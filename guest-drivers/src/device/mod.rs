@@ -169,6 +169,18 @@ impl<'p, P: Platform, const N: usize, const C: usize> Link<'p, P, N, C> {
         }
     }
 
+    /// About to sleep together with other queues: looks for a while as [`Link::ready`] does, then arms the event word.
+    /// [`Park::Ready`] if there is something to take.
+    ///
+    /// # Errors
+    /// A fault as in `take`.
+    pub(crate) fn arm(&mut self) -> Result<Park, HostFault> {
+        if !self.is_detached() && self.held.is_none() {
+            self.held = self.look(false)?;
+        }
+        Ok(self.park())
+    }
+
     /// The next completion, waited for.
     ///
     /// # Errors

@@ -355,7 +355,11 @@ impl Host {
             notify |= self.end(id, &mut queue, &request, &memory);
         }
         loop {
-            while let Ok(Some(request)) = queue.take() {
+            let mut requests: Vec<_> = core::iter::from_fn(|| queue.take().ok().flatten()).collect();
+            if self.reversed {
+                requests.reverse();
+            }
+            for request in requests {
                 notify |= self.end(id, &mut queue, &request, &memory);
             }
             let (needed, park) = queue.park();

@@ -81,6 +81,8 @@ pub struct Host {
     pub(crate) clock: u64,
     /// Queues are served while the guest waits, not in its doorbell.
     pub lazy: bool,
+    /// Of requests that are there together, the last is carried out first.
+    pub reversed: bool,
     /// Doorbells are not heard.
     pub deaf: bool,
     /// Bus requests that are still answered.
@@ -123,6 +125,7 @@ impl Host {
             due: Vec::new(),
             clock: 0,
             lazy: false,
+            reversed: false,
             deaf: false,
             answers_left: u32::MAX,
             lazy_bus: false,

@@ -12,6 +12,8 @@
 //!
 //! *Not here.* Parsing frames. A frame's metadata are judged, its content is the caller's.
 
+#[cfg(feature = "async")]
+mod asynchronous;
 mod control;
 mod features;
 mod link;
@@ -22,6 +24,8 @@ mod pool;
 mod receive;
 mod transmit;
 
+#[cfg(feature = "async")]
+pub use asynchronous::{AsyncRx, AsyncTx};
 pub use link::LinkState;
 #[cfg(feature = "smoltcp")]
 pub use phy::{NetPhy, PhyReceived, PhyTransmit};

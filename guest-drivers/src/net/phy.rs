@@ -1,11 +1,15 @@
 //! A pair of queues as a device of `smoltcp`.
 //!
-//! *Checksums.* With [`NetFeatures::RX_CHECKSUM`] a frame may come with a partial checksum; it is finished here, in the
-//! private copy, so that the stack can verify every frame alike. On transmit the stack computes its own.
+//! *Checksums.* With [`NetFeatures::TX_CHECKSUM`] the stack leaves those of TCP and UDP over IPv4 to the host: here they are
+//! begun, and the metadata say where the host finishes them. With [`NetFeatures::RX_CHECKSUM`] the stack verifies none: a
+//! frame that the host did not vouch for, and that did not stay within it, is verified here, in the private copy. Without
+//! these features the stack does all of it.
 
-use super::{FRAME_PAGES, Pair, Received};
+mod checksum;
+
+use super::{FRAME_PAGES, Pair};
 use crate::platform::Platform;
-use pvkit_abi::net::{ETHERNET_HEADER, FrameFlags, FrameMeta};
+use pvkit_abi::net::ETHERNET_HEADER;
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
@@ -19,19 +23,27 @@ pub struct NetPhy<'p, 'b, P: Platform, const N: usize = 32, const PAGES: usize =
     outward: &'b mut [u8],
     /// Frames of the stack that could not be sent.
     dropped: u64,
+    /// Received frames with a wrong checksum.
+    spoilt: u64,
 }
 
 impl<'p, 'b, P: Platform, const N: usize, const PAGES: usize> NetPhy<'p, 'b, P, N, PAGES> {
     /// A device over `pair`.
     #[must_use]
     pub const fn new(pair: Pair<'p, P, N, PAGES>, inward: &'b mut [u8], outward: &'b mut [u8]) -> Self {
-        Self { pair, inward, outward, dropped: 0 }
+        Self { pair, inward, outward, dropped: 0, spoilt: 0 }
     }
 
     /// Frames of the stack that could not be sent: too long for the room, or the queue failed.
     #[must_use]
     pub const fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Received frames that were dropped for a wrong checksum; without `RX_CHECKSUM` the stack drops them itself.
+    #[must_use]
+    pub const fn spoilt(&self) -> u64 {
+        self.spoilt
     }
 }
 
@@ -50,13 +62,16 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Device for NetPhy<'p, 
         if !self.pair.transmit.has_room().unwrap_or(false) {
             return None;
         }
-        let mut length = None;
+        let (mut length, sealed) = (None, self.pair.transmit.features());
         let polled = self.pair.receive.poll(1, self.inward, |frame, bytes| {
-            finish_checksum(&frame, bytes);
-            length = Some(frame.length);
+            length = Some((frame.length, checksum::is_good(&frame, bytes, sealed)));
         });
         polled.ok()?;
-        let bytes = self.inward.get_mut(..length?)?;
+        let (length, is_good) = length?;
+        // The stack is given something that it ignores, so that it goes on with the next frame.
+        let length = if is_good { length } else { 0 };
+        self.spoilt += u64::from(!is_good);
+        let bytes = self.inward.get_mut(..length)?;
         let transmit = PhyTransmit { pair: &mut self.pair, room: self.outward, dropped: &mut self.dropped };
         Some((PhyReceived { bytes }, transmit))
     }
@@ -71,6 +86,8 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Device for NetPhy<'p, 
         capabilities.medium = Medium::Ethernet;
         capabilities.max_transmission_unit =
             self.outward.len().min(usize::from(self.pair.transmit.mtu()) + ETHERNET_HEADER);
+        let sealed = self.pair.transmit.features();
+        capabilities.checksum = checksum::left_to_the_stack(sealed);
         capabilities.max_burst_size = Some(self.pair.transmit.sealed().depth as usize);
         capabilities
     }
@@ -101,33 +118,10 @@ impl<P: Platform, const N: usize, const PAGES: usize> TxToken for PhyTransmit<'_
         // The stack keeps to `max_transmission_unit`, which is within the room.
         let bytes = self.room.get_mut(..length).unwrap_or(&mut []);
         let result = f(bytes);
-        if self.pair.transmit.send(bytes, FrameMeta(0)).is_err() {
+        let meta = checksum::begin(bytes, self.pair.transmit.features());
+        if self.pair.transmit.send(bytes, meta).is_err() {
             *self.dropped += 1;
         }
         result
-    }
-}
-
-/// Stores the checksum that the host left undone. The driver has judged that its place is inside the frame.
-fn finish_checksum(frame: &Received, bytes: &mut [u8]) {
-    if frame.meta.flags() & FrameFlags::NEEDS_CHECKSUM.bits() == 0 {
-        return;
-    }
-    let start = usize::from(frame.meta.checksum_start());
-    let Some(covered) = bytes.get_mut(start..) else { return };
-    let sum = covered.chunks(2).fold(0u64, |sum, pair| match *pair {
-        [high, low] => sum + u64::from(u16::from_be_bytes([high, low])),
-        [high] => sum + u64::from(u16::from_be_bytes([high, 0])),
-        _ => sum,
-    });
-    let folded = (0..4).fold(sum, |sum, _| (sum & 0xffff) + (sum >> 16));
-    let checksum = match !(folded as u16) {
-        // Zero would say that there is none (UDP); both are the same number to every receiver.
-        0 => u16::MAX,
-        other => other,
-    };
-    let place = usize::from(frame.meta.checksum_offset());
-    if let Some(field) = covered.get_mut(place..).and_then(<[u8]>::first_chunk_mut) {
-        *field = checksum.to_be_bytes();
     }
 }

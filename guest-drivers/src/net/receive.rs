@@ -55,7 +55,7 @@ struct Joining {
 /// The receive queue of a pair.
 #[derive(Debug)]
 pub struct NetRx<'p, P: Platform, const N: usize = 32> {
-    link: Link<'p, P, N, 4>,
+    pub(super) link: Link<'p, P, N, 4>,
     pool: Pool<'p, P, N, 1>,
     features: NetFeatures,
     mtu: u16,
@@ -133,6 +133,16 @@ impl<'p, P: Platform, const N: usize> NetRx<'p, P, N> {
     ) -> Result<Progress, RequestError> {
         let completed = self.poll(budget, room, on_frame)?;
         Ok(Progress { completed, more: self.link.park() == Park::Ready })
+    }
+
+    /// For a caller that sleeps on several queues at once: looks for a while, then asks for the next interrupt. True if
+    /// there is something to take, so that the caller must not sleep. Arm every queue, then sleep
+    /// ([`Platform::wait`]), then poll every queue.
+    ///
+    /// # Errors
+    /// A fault as in `poll`.
+    pub fn arm(&mut self) -> Result<bool, RequestError> {
+        Ok(self.link.arm()? == Park::Ready)
     }
 
     /// Sleeps until there is something to take or the deadline passes.

@@ -30,7 +30,7 @@ pub struct TransmitCounters {
 /// The transmit queue of a pair.
 #[derive(Debug)]
 pub struct NetTx<'p, P: Platform, const N: usize = 32, const PAGES: usize = { super::FRAME_PAGES }> {
-    link: Link<'p, P, N>,
+    pub(super) link: Link<'p, P, N>,
     pool: Pool<'p, P, N, PAGES>,
     rules: Rules,
     counters: TransmitCounters,

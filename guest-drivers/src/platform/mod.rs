@@ -6,8 +6,8 @@
 //!
 //! *Invariants.* Every method takes `&self` and may be called from any vCPU. Nothing here blocks without a deadline.
 //!
-//! *Not here.* Interrupt delivery. A kernel's upcall handler wakes whoever is in `wait`, or calls a driver's
-//! `handle_interrupt`.
+//! *Not here.* Interrupt delivery. A kernel's upcall handler wakes whoever is in `wait`, calls a driver's
+//! `handle_interrupt`, or wakes the queue's `Interrupt` if tasks wait for it by futures.
 
 mod composed;
 pub mod fixed_offset;

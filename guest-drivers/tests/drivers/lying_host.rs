@@ -2,10 +2,15 @@
 //! every page is either back or counted as leaked.
 
 use super::*;
+use crate::waking::{poll, serve};
+use core::pin::Pin;
+use core::task::Waker;
 use proptest::prelude::*;
 use pvkit_abi::PAGE_SIZE;
 use pvkit_guest_drivers::Buffer;
-use pvkit_guest_drivers::block::Request;
+use pvkit_guest_drivers::asynchronous::Interrupt;
+use pvkit_guest_drivers::block::{AsyncBlock, Request};
+use pvkit_guest_drivers::console::AsyncConsole;
 use pvkit_guest_drivers::platform::test::{COHERENT_BASE, TestMemory};
 use std::sync::Arc;
 
@@ -67,6 +72,7 @@ fn work(platform: &TestPlatform) {
             let _ = console.read(&mut [0; 4], soon(platform));
             let _ = bus.poll();
             console.refresh(&bus);
+            let mut console = talk_on(platform, console, soon(platform));
             let _ = console.close(&mut bus, soon(platform));
         }
         let disk: Result<Block<'_, _>, _> = Block::open(&mut bus, device, 8, GrantPolicy::Extent, soon(platform));
@@ -83,11 +89,86 @@ fn work(platform: &TestPlatform) {
             let _ = bus.poll();
             let _ = disk.refresh(&bus);
             let _ = disk.flush(soon(platform));
+            let mut disk = futures_on(platform, &mut bus, disk, soon(platform));
             let _ = disk.close(&mut bus, soon(platform));
             let _ = disk.poll(20, |_| {});
         }
     }
     let _ = bus.poll();
+}
+
+/// More futures than slots; some are dropped in flight, the others are polled to an end or given up.
+fn futures_on<'p>(
+    platform: &'p TestPlatform,
+    bus: &mut Bus<'p, TestPlatform>,
+    disk: Block<'p, TestPlatform>,
+    deadline: u64,
+) -> Block<'p, TestPlatform> {
+    let interrupt = Interrupt::new();
+    let disk = AsyncBlock::new(disk, &interrupt);
+    let mut reads: Vec<_> = (0..12).map(|number| Some(Box::pin(work_on(&disk, number, deadline)))).collect();
+    let mut bottom = Box::pin(disk.bottom_half());
+    let mut ended = false;
+    for round in 0..6 {
+        ended = ended || poll(&mut bottom.as_mut(), Waker::noop()).is_ready();
+        for read in &mut reads {
+            if read.as_mut().is_some_and(|read| poll(&mut read.as_mut(), Waker::noop()).is_ready()) {
+                *read = None;
+            }
+        }
+        if round == 1 {
+            reads.truncate(6);
+            let _ = bus.poll();
+            let _ = disk.refresh(bus);
+        }
+        if reads.iter().any(Option::is_some) {
+            serve(platform, &interrupt);
+        }
+    }
+    drop((reads, bottom));
+    let _ = disk.collect();
+    disk.into_inner()
+}
+
+async fn work_on(
+    disk: &AsyncBlock<'_, '_, TestPlatform>,
+    number: u64,
+    deadline: u64,
+) -> Result<(), pvkit_guest_drivers::error::RequestError> {
+    disk.read(number * 512, &mut [0; 1024], deadline).await?;
+    disk.write(number * 512, &[1; 512], deadline).await?;
+    disk.flush(deadline).await
+}
+
+/// A reader and a writer.
+fn talk_on<'p>(
+    platform: &'p TestPlatform,
+    console: Console<'p, TestPlatform>,
+    deadline: u64,
+) -> Console<'p, TestPlatform> {
+    let interrupt = Interrupt::new();
+    let console: AsyncConsole<'_, '_, _> = AsyncConsole::new(console, &interrupt);
+    let mut tasks = [
+        Some(Box::pin(async { console.read(&mut [0; 4], deadline).await.map(|_| ()) })
+            as Pin<Box<dyn Future<Output = _>>>),
+        Some(Box::pin(async {
+            console.write(&[b'x'; 50_000], deadline).await?;
+            console.flush(deadline).await
+        })),
+    ];
+    for _ in 0..6 {
+        for task in &mut tasks {
+            if task.as_mut().is_some_and(|task| poll(&mut task.as_mut(), Waker::noop()).is_ready()) {
+                *task = None;
+            }
+        }
+        if tasks.iter().any(Option::is_some) {
+            serve(platform, &interrupt);
+        }
+        let _ = console.collect();
+    }
+    drop(tasks);
+    console.into_inner()
 }
 
 proptest! {

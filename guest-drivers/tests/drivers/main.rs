@@ -1,15 +1,22 @@
 //! The drivers against the fake host: what they do when it is honest, slow, gone or lying.
 
+mod block_async;
 mod block_blocking;
 mod block_polled;
 mod bus;
 mod console;
+mod console_async;
+mod console_io;
 mod entropy;
 mod lying_host;
 mod net;
+mod net_async;
 mod net_lies;
 mod quarantine;
+mod send;
 mod services;
+mod services_async;
+mod waking;
 
 use pvkit_abi::bus::Class;
 use pvkit_guest_drivers::fake::{self, Device, TestPlatform};

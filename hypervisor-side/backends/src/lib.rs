@@ -24,8 +24,13 @@ mod engine;
 pub mod entropy;
 #[cfg(test)]
 mod fake_disk;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(missing_docs, dead_code, reason = "for tests and fuzz targets alone")]
+#[allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "as in tests: it may fail")]
 mod fake_guest;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod grants;
 pub mod net;
 pub mod services;

@@ -21,9 +21,11 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 /// Requests that one pass serves.
 const BUDGET: u32 = 64;
-/// First sleep after work. Each one that ends by its deadline with nothing there doubles the next, so that the thread of an
-/// idle guest soon hardly ever wakes.
+/// First sleep after work. Each one that ends by its deadline with nothing there makes the next longer, so that the thread of
+/// an idle guest wakes after a second, after a minute, and then once an hour: to look for a wake-up that was lost.
 const DEADLINE: Duration = Duration::from_secs(1);
+/// How much longer.
+const LONGER: u32 = 60;
 /// Longest sleep.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// How long what is visible is served when the queue is told to stop; the rest is aborted.
@@ -151,7 +153,7 @@ impl Runner {
         add(&self.engine.counters().sleeps, 1);
         let fds = [self.doorbell.as_raw_fd(), self.control.wake.as_raw_fd(), self.other()];
         let woken = self.wait(fds, self.patience);
-        self.patience = if woken == 0 { (self.patience * 2).min(LONGEST) } else { DEADLINE };
+        self.patience = if woken == 0 { (self.patience * LONGER).min(LONGEST) } else { DEADLINE };
         if woken & 4 != 0 {
             // Emptied before the input is looked at, so that what comes later wakes again.
             let _ = self.engine.waits_for().map(EventFd::read);

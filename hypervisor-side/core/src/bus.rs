@@ -45,11 +45,11 @@ pub(crate) struct Bus {
 }
 
 impl Bus {
-    pub(crate) fn new(devices: Vec<Device>) -> Self {
+    pub(crate) fn new(devices: Vec<Device>, epochs: Epochs) -> Self {
         let limit = devices.len().saturating_mul(2).saturating_add(BACKLOG);
         Self {
             devices,
-            epochs: Epochs::default(),
+            epochs,
             epoch: 0,
             link: None,
             port: None,
@@ -169,6 +169,12 @@ impl Bus {
         {
             cx.raise(port);
         }
+    }
+
+    /// As before the first `BUS_SETUP`, under new epochs.
+    pub(crate) fn reset(&mut self, cx: &mut Context<'_>) {
+        self.end_all(cx);
+        (self.epoch, self.behind) = (0, false);
     }
 
     /// Ends the epoch of the bus and of every device.

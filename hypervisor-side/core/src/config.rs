@@ -15,6 +15,20 @@ pub struct DomainConfig {
     pub devices: Vec<DeviceConfig>,
     /// Whether hypercalls from a privilege level other than 0 are served.
     pub cpl3_allowed: bool,
+    /// How events reach the guest.
+    pub events: EventPath,
+    /// The newest epoch of the guest's life before this one, 0 if it is the first; all of this life are newer.
+    pub epochs_after: u64,
+}
+
+/// How events reach a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventPath {
+    /// A pending bit in the area of the vCPU that the port is bound to, and an upcall: a PV guest.
+    VcpuArea,
+    /// The MSI-X entry with the port's number: a guest with interrupt controllers, PV-on-HVM. Calls that deal with vCPU
+    /// areas, and blocking, are `UNSUPPORTED`.
+    MsiX,
 }
 
 /// One device.

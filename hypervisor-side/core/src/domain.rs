@@ -3,19 +3,25 @@
 use crate::bus::Bus;
 use crate::context::{Context, Lies};
 use crate::device::Device;
+use crate::epoch::Epochs;
 use crate::events::Ports;
-use crate::inspect::inspect;
+use crate::inspect::{Inspection, inspect};
 use crate::negotiation::Negotiation;
-use crate::{Counters, DomainConfig, Effect, Finished, GuestMemory, Outcome, Sealed, Token};
+use crate::{Counters, DomainConfig, Effect, EventPath, Finished, GuestMemory, Outcome, Sealed, Token};
 use pvkit_abi::bus::CONFIG_BYTES;
 use pvkit_abi::hypercall::Call;
 use pvkit_abi::status::CallError;
 use pvkit_abi::version::{CURRENT, Group, GroupOffer};
 
+/// Calls that mean nothing to a guest without vCPU areas.
+const NEED_AREAS: [Call; 5] =
+    [Call::EVENT_BIND, Call::EVENT_SET_UPCALL, Call::EVENT_UPCALL_RETURN, Call::SCHED_BLOCK, Call::SCHED_EXCEPTION];
+
 /// One guest's hypervisor.
 #[derive(Debug)]
 pub struct Domain {
     pub(crate) cpl3_allowed: bool,
+    pub(crate) events: EventPath,
     /// By vCPU, whether it was started.
     pub(crate) started: Vec<bool>,
     pub(crate) negotiation: Negotiation,
@@ -30,12 +36,14 @@ impl Domain {
     #[must_use]
     pub fn new(config: DomainConfig) -> Self {
         let devices = config.devices.iter().map(|device| Device::new(device.offer)).collect();
+        let epochs = Epochs::after(config.epochs_after);
         Self {
             cpl3_allowed: config.cpl3_allowed,
+            events: config.events,
             started: (0..config.vcpus).map(|vcpu| vcpu == 0).collect(),
             negotiation: Negotiation::new(config.groups),
             ports: Ports::default(),
-            bus: Bus::new(devices),
+            bus: Bus::new(devices, epochs),
             counters: Counters::default(),
             lies: Lies::default(),
         }
@@ -54,6 +62,20 @@ impl Domain {
             required: 0,
         };
         groups.map(offer).to_vec()
+    }
+
+    /// The groups of a guest with interrupt controllers of its own: it starts its vCPUs by itself.
+    #[must_use]
+    pub fn hvm_groups() -> Vec<GroupOffer> {
+        Self::default_groups().into_iter().filter(|offer| offer.group != Group::VCPU).collect()
+    }
+
+    /// Ends everything that the guest has of the host, as if it had never asked for anything: queues, grants, ports, what
+    /// was negotiated. Epochs go on growing. Nothing of it is attached any more when the effects are carried out.
+    pub fn reset(&mut self, memory: &dyn GuestMemory, effects: &mut Vec<Effect>) {
+        self.with_bus(memory, effects, Bus::reset);
+        self.ports = Ports::default();
+        self.negotiation.unseal();
     }
 
     /// One hypercall of `vcpu` at privilege level `cpl`. Effects are appended in order.
@@ -141,10 +163,16 @@ impl Domain {
         groups.chain((1..).zip(&self.bus.devices).filter_map(|(number, device)| device.sealed(number))).collect()
     }
 
-    /// The bus and the ports, for a human.
+    /// The bus and the ports as they are now.
     #[must_use]
-    pub fn inspect(&self) -> String {
+    pub fn inspect(&self) -> Inspection {
         inspect(&self.bus, &self.ports)
+    }
+
+    /// The newest epoch so far.
+    #[must_use]
+    pub const fn last_epoch(&self) -> u64 {
+        self.bus.epochs.last()
     }
 
     /// What happened so far, in numbers.
@@ -168,6 +196,9 @@ impl Domain {
         let ends = matches!(call, Call::SCHED_CRASH | Call::SCHED_SHUTDOWN);
         if !ends && !self.negotiation.allows(call.group()) {
             return Err(CallError::NOT_NEGOTIATED);
+        }
+        if self.events == EventPath::MsiX && NEED_AREAS.contains(&call) {
+            return Err(CallError::UNSUPPORTED);
         }
         Ok(())
     }

@@ -7,7 +7,17 @@ pub(crate) struct Epochs {
 }
 
 impl Epochs {
-    /// An epoch later than every one before. The first is 1.
+    /// Goes on behind `last`.
+    pub(crate) const fn after(last: u64) -> Self {
+        Self { last }
+    }
+
+    /// The last one handed out, 0 if there was none.
+    pub(crate) const fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// An epoch later than every one before. The first ever is 1.
     pub(crate) const fn next(&mut self) -> u64 {
         // 2^63 hypercalls of a microsecond each are 292,000 years; and the value still fits a positive `i64`.
         self.last = self.last.saturating_add(1);
@@ -23,5 +33,7 @@ mod tests {
     fn epochs_grow_from_one() {
         let mut epochs = Epochs::default();
         assert_eq!([epochs.next(), epochs.next(), epochs.next()], [1, 2, 3]);
+        let mut next_life = Epochs::after(epochs.last());
+        assert_eq!(next_life.next(), 4);
     }
 }

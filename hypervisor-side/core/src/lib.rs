@@ -55,9 +55,10 @@ mod sealed;
 #[cfg(test)]
 mod tests;
 
-pub use config::{DeviceConfig, DomainConfig};
+pub use config::{DeviceConfig, DomainConfig, EventPath};
 pub use counters::Counters;
 pub use domain::Domain;
 pub use effect::{Effect, Finished, Outcome, Token};
+pub use inspect::{BusState, DeviceInspection, GrantState, Inspection, PortState, QueueState};
 pub use memory::{Fault, GuestAddr, GuestMemory};
 pub use sealed::Sealed;

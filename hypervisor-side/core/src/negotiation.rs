@@ -64,6 +64,11 @@ impl Negotiation {
         self.sealed = Some(agreed);
     }
 
+    /// Forgets what was agreed: the guest starts anew.
+    pub(crate) fn unseal(&mut self) {
+        self.sealed = None;
+    }
+
     fn judge_one(&self, choice: &GroupChoice) -> Result<Agreed, NegotiateReply> {
         let group = choice.group;
         let mut of_group = self.offers.iter().filter(|offer| offer.group == group).peekable();

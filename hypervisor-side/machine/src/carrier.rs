@@ -1,4 +1,4 @@
-//! What differs between the two machines when an effect is carried out.
+//! What differs between the machines when an effect is carried out.
 
 use pvkit_abi::bus::DoorbellKind;
 use std::io;
@@ -28,4 +28,7 @@ pub trait Carrier: Send + Sync {
 
     /// Interrupts a vCPU that runs.
     fn kick(&self, vcpu: u32);
+
+    /// Sends the interrupt of an event port, in a machine whose guest has interrupt controllers.
+    fn signal(&self, port: u32);
 }

@@ -1,24 +1,53 @@
 //! What a machine is made of.
 
+use crate::host::Host;
 use crate::in_process::InProcessPlatform;
+use crate::report::Inspection;
 use pvkit_backends::net::{Network, Steering};
 use pvkit_backends::services::Services;
 use pvkit_backends::{ConsoleInput, ConsoleOutput, Disk};
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// A wait that is as good as endless: a day.
+const FOREVER: Duration = Duration::from_secs(86_400);
 
 /// What runs in the guest.
-#[derive(Clone, Debug)]
 pub enum Program {
     /// An ELF image with our note, on KVM.
     Image(PathBuf),
+    /// A stock kernel in a fully virtualized machine, on KVM.
+    Hvm(Hvm),
     /// A function, on a thread of this process. It gets the platform and the command line; its result is the guest's
     /// exit status.
     InProcess(fn(&InProcessPlatform, &str) -> i32),
 }
 
-/// One device, in the order in which the bus offers them.
+/// A stock kernel, and what only a fully virtualized machine has.
+#[derive(Default)]
+pub struct Hvm {
+    /// bzImage, or an ELF image with a PVH note.
+    pub kernel: PathBuf,
+    /// Initial file system.
+    pub initramfs: Option<PathBuf>,
+    /// Bytes of the window for grants, a multiple of 2 MiB; 0: none.
+    pub window: u64,
+    /// The ends of the first serial line; none: its output is lost.
+    pub serial: Option<SerialLine>,
+}
+
+/// The host's ends of a serial line.
+pub struct SerialLine {
+    /// Where the guest's output goes.
+    pub output: Box<dyn Write + Send>,
+    /// Where its input comes from.
+    pub input: Option<Arc<ConsoleInput>>,
+}
+
+/// One device, in the order in which the bus offers them. A copy is the same device: for a guest that is booted again.
+#[derive(Clone)]
 pub enum Device {
     /// A disk.
     Block {
@@ -73,11 +102,14 @@ pub struct MachineConfig {
     pub early_console: Box<dyn Write + Send>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     stopped: bool,
     done: bool,
     refresh: bool,
+    host: Weak<Host>,
+    /// Epochs of a guest that is booted again go on growing.
+    last_epoch: u64,
 }
 
 /// What a machine's main thread is woken for.
@@ -89,8 +121,8 @@ pub(crate) enum Request {
     RefreshDisks,
 }
 
-/// Ends a run from outside, or tells it that something changed.
-#[derive(Debug, Default)]
+/// Ends a run from outside, tells it that something changed, or looks at it.
+#[derive(Default)]
 pub struct Control {
     state: Mutex<State>,
     bell: Condvar,
@@ -115,6 +147,42 @@ impl Control {
         self.bell.notify_all();
     }
 
+    /// Sleeps, unless the run is stopped meanwhile; whether it is.
+    #[must_use]
+    pub fn stopped_within(&self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        let mut state = self.state();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if state.stopped || left.is_zero() {
+                return state.stopped;
+            }
+            state = self.bell.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// What can be said of the guest now; none before it is made, and when it is gone.
+    #[must_use]
+    pub fn inspect(&self) -> Option<Inspection> {
+        let host = self.state().host.upgrade();
+        host.map(|host| host.inspect())
+    }
+
+    /// A guest is made; one control may see several, one after the other.
+    pub(crate) fn attach(&self, host: &Arc<Host>) {
+        let mut state = self.state();
+        (state.host, state.done) = (Arc::downgrade(host), false);
+    }
+
+    pub(crate) fn last_epoch(&self) -> u64 {
+        self.state().last_epoch
+    }
+
+    /// A guest ended with this one.
+    pub(crate) fn note_epoch(&self, last: u64) {
+        self.state().last_epoch = last;
+    }
+
     /// Whether `stop` was called.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
@@ -129,15 +197,29 @@ impl Control {
 
     /// Waits until there is something to do. The one wait without a deadline: it is the run itself.
     pub(crate) fn wait(&self) -> Request {
+        loop {
+            if let Some(request) = self.wait_for(FOREVER) {
+                return request;
+            }
+        }
+    }
+
+    /// Waits until there is something to do, or the time is over.
+    pub(crate) fn wait_for(&self, time: Duration) -> Option<Request> {
+        let deadline = Instant::now() + time;
         let mut state = self.state();
         loop {
             if state.stopped || state.done {
-                return Request::End;
+                return Some(Request::End);
             }
             if std::mem::take(&mut state.refresh) {
-                return Request::RefreshDisks;
+                return Some(Request::RefreshDisks);
             }
-            state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            state = self.bell.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

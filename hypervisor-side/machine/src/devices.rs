@@ -68,6 +68,11 @@ impl Devices {
         self.slots.iter().map(|slot| DeviceConfig { offer: slot.offer }).collect()
     }
 
+    /// Names, in the order of the numbers.
+    pub fn labels(&self) -> Vec<String> {
+        self.slots.iter().map(|slot| slot.label.clone()).collect()
+    }
+
     fn slot(&self, device: u32) -> Result<&Slot, CallError> {
         let index = (device as usize).checked_sub(1).ok_or(CallError::NOT_FOUND)?;
         self.slots.get(index).ok_or(CallError::NOT_FOUND)

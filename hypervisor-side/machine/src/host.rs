@@ -11,7 +11,7 @@ use crate::carrier::Carrier;
 use crate::devices::Devices;
 use crate::gate::{Gate, Upcall};
 use crate::memory::GuestRam;
-use crate::report::{Counters, ExitCounts, printable};
+use crate::report::{Counters, ExitCounts, Inspection, printable};
 use pvkit_abi::hypercall::Call;
 use pvkit_abi::status::CallError;
 use pvkit_core::{Domain, Effect, Finished, Outcome, Token};
@@ -27,6 +27,8 @@ pub struct Host {
     domain: Mutex<Domain>,
     slow: Mutex<VecDeque<Effect>>,
     refused_queues: AtomicU64,
+    /// Events sent as interrupts.
+    signals: AtomicU64,
     turn: Mutex<()>,
     gates: Vec<Gate>,
     devices: Devices,
@@ -51,6 +53,7 @@ impl Host {
             domain: Mutex::new(domain),
             slow: Mutex::default(),
             refused_queues: AtomicU64::new(0),
+            signals: AtomicU64::new(0),
             turn: Mutex::default(),
             gates,
             devices,
@@ -72,6 +75,26 @@ impl Host {
     /// One hypercall, with everything that follows from it.
     pub fn hypercall(&self, vcpu: u32, cpl: u8, call: Call, args: [u64; 5]) -> Outcome {
         self.decide(|domain, ram, effects| domain.hypercall(vcpu, cpl, call, args, ram, effects))
+    }
+
+    /// Ends everything that the guest has of the host. When this returns nothing of it is attached.
+    pub fn reset(&self) {
+        self.decide(|domain, ram, effects| domain.reset(ram, effects));
+    }
+
+    /// The newest epoch so far.
+    pub fn last_epoch(&self) -> u64 {
+        self.domain().last_epoch()
+    }
+
+    /// How many devices the bus offers.
+    pub fn devices_offered(&self) -> usize {
+        self.devices.configs().len()
+    }
+
+    /// Whether the guest ever agreed to anything.
+    pub fn is_negotiated(&self) -> bool {
+        !self.domain().negotiated().is_empty()
     }
 
     /// A backend's interrupt. Never waits for a queue.
@@ -223,10 +246,13 @@ impl Host {
         None
     }
 
+    /// To the vCPU's gate; in a machine without gates, to the port's interrupt.
     fn deliver(&self, vcpu: u32, port: u32) {
-        if self.gate(vcpu).raise(port)
-            && let Some(carrier) = self.carrier.upgrade()
-        {
+        let Some(carrier) = self.carrier.upgrade() else { return };
+        if self.gates.is_empty() {
+            self.signals.fetch_add(1, Ordering::Relaxed);
+            carrier.signal(port);
+        } else if self.gate(vcpu).raise(port) {
             carrier.kick(vcpu);
         }
     }
@@ -269,6 +295,12 @@ impl Host {
         }
     }
 
+    /// Everything that can be said of the guest while it runs. The core's lock is held for a copy.
+    pub fn inspect(&self) -> Inspection {
+        let core = self.domain().inspect();
+        Inspection { core, labels: self.devices.labels(), negotiated: self.negotiated(), counters: self.counters() }
+    }
+
     /// All numbers but KVM's own.
     pub fn counters(&self) -> Counters {
         let domain = self.domain();
@@ -283,7 +315,13 @@ impl Host {
             queues: self.devices.reports(),
             exits: self.exits.by_reason(),
             hypercalls,
-            events: self.gates.iter().map(|gate| gate.raised.load(Ordering::Relaxed)).sum(),
+            events: self
+                .gates
+                .iter()
+                .map(|gate| &gate.raised)
+                .chain([&self.signals])
+                .map(|n| n.load(Ordering::Relaxed))
+                .sum(),
             upcalls: self.exits.upcalls.load(Ordering::Relaxed),
             kvm: Default::default(),
         }

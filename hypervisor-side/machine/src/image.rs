@@ -92,6 +92,44 @@ impl Image {
     }
 }
 
+/// Whether a file is a stock kernel: a bzImage, or an ELF image with a PVH note and without ours. What it is else, the
+/// reader of PV images says.
+///
+/// # Errors
+/// It cannot be read.
+pub fn is_stock_kernel(path: &Path) -> std::io::Result<bool> {
+    /// Offset and magic of a bzImage's header. (Documentation/arch/x86/boot.rst)
+    const HEADER: std::ops::Range<usize> = 0x202..0x206;
+    let mut file = std::fs::File::open(path)?;
+    let mut bytes = Vec::new();
+    file.by_ref().take(HEADER.end as u64).read_to_end(&mut bytes)?;
+    if bytes.get(HEADER) == Some(b"HdrS") {
+        return Ok(true);
+    }
+    if !bytes.starts_with(&elf::ELFMAG) {
+        return Ok(false);
+    }
+    file.take(MAX_FILE).read_to_end(&mut bytes)?;
+    Ok(has_pvh_note(&bytes).unwrap_or(false))
+}
+
+fn has_pvh_note(bytes: &[u8]) -> object::Result<bool> {
+    /// XEN_ELFNOTE_PHYS32_ENTRY (Xen, include/public/elfnote.h).
+    const PVH_ENTRY: u32 = 18;
+    let header = FileHeader64::<LE>::parse(bytes)?;
+    let mut has = false;
+    for program in header.program_headers(header.endian()?, bytes)? {
+        let Some(mut notes) = program.notes(LE, bytes)? else { continue };
+        while let Some(note) = notes.next()? {
+            if note.name() == &NOTE_NAME[..NOTE_NAME.len() - 1] && note.n_type(LE) == NOTE_TYPE {
+                return Ok(false);
+            }
+            has |= note.name() == b"Xen" && note.n_type(LE) == PVH_ENTRY;
+        }
+    }
+    Ok(has)
+}
+
 fn load_segments(programs: &[ProgramHeader64<LE>], bytes: &[u8]) -> Result<Vec<Segment>, ImageError> {
     let mut segments = Vec::new();
     for program in programs.iter().filter(|p| p.p_type(LE) == elf::PT_LOAD && p.p_memsz(LE) > 0) {

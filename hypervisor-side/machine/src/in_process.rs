@@ -20,7 +20,7 @@ use pvkit_abi::bus::DoorbellKind;
 use pvkit_abi::discovery::{BootFlags, BootInfo, MAX_DOORBELLS, Region, RegionKind, Transport};
 use pvkit_abi::hypercall::{Call, ShutdownReason};
 use pvkit_abi::status::CallError;
-use pvkit_core::{Domain, DomainConfig, GuestAddr, GuestMemory, Outcome};
+use pvkit_core::{Domain, DomainConfig, EventPath, GuestAddr, GuestMemory, Outcome};
 use pvkit_shared_memory::SharedBytes;
 use std::any::Any;
 use std::io;
@@ -65,8 +65,9 @@ pub fn run(
     }
     crate::run::check_memory(config.memory, MAX_MEMORY)?;
     let cmdline = config.cmdline.clone();
-    let platform = platform(config)?;
+    let platform = platform(config, control.last_epoch())?;
     let machine = platform.machine.clone();
+    control.attach(&machine.host);
     let (thread_machine, thread_control) = (machine.clone(), control.clone());
     let thread = std::thread::Builder::new().name("guest".into()).spawn(move || {
         let end = match catch_unwind(AssertUnwindSafe(|| main(&platform, &cmdline))) {
@@ -91,12 +92,19 @@ pub fn run(
         machine.host.log("the guest's thread does not leave and is abandoned".into());
     }
     machine.host.close_all();
+    control.note_epoch(machine.host.last_epoch());
     machine.ram.retire();
     let end = machine.end.get().cloned().unwrap_or(End::Stopped);
-    Ok(Report { end, machine: "in-process", negotiated: machine.host.negotiated(), counters: machine.host.counters() })
+    Ok(Report {
+        end,
+        machine: "in-process",
+        boots: 1,
+        negotiated: machine.host.negotiated(),
+        counters: machine.host.counters(),
+    })
 }
 
-fn platform(config: MachineConfig) -> Result<InProcessPlatform, MachineError> {
+fn platform(config: MachineConfig, epochs_after: u64) -> Result<InProcessPlatform, MachineError> {
     let memory = config.memory;
     let ram = GuestRam::identity(memory).map_err(MachineError::host("allocating the guest's memory"))?;
     let base = ram.base().0;
@@ -123,7 +131,14 @@ fn platform(config: MachineConfig) -> Result<InProcessPlatform, MachineError> {
     ram.write(GuestAddr(cmdline), config.cmdline.as_bytes()).map_err(outside)?;
     let gate = Gate::new(&ram, GuestAddr(vcpu_area)).map_err(outside)?;
     let devices = Devices::new(config.devices, 1);
-    let domain = Domain::new(DomainConfig { vcpus: 1, groups, devices: devices.configs(), cpl3_allowed: true });
+    let domain = Domain::new(DomainConfig {
+        vcpus: 1,
+        groups,
+        devices: devices.configs(),
+        cpl3_allowed: true,
+        events: EventPath::VcpuArea,
+        epochs_after,
+    });
     let machine = Arc::new_cyclic(|me: &Weak<InProcessMachine>| {
         let carrier: Weak<dyn Carrier> = me.clone();
         InProcessMachine {
@@ -243,6 +258,10 @@ impl Carrier for InProcessMachine {
 
     fn kick(&self, _: u32) {
         // There are no upcalls, so nothing runs that could be interrupted.
+    }
+
+    fn signal(&self, _: u32) {
+        // Events go to the gate.
     }
 }
 

@@ -1,7 +1,8 @@
-//! The two machines that carry out the core's effects.
+//! The machines that carry out the core's effects.
 //!
-//! *Purpose.* [`run`] starts a guest and stays until it ends: on `/dev/kvm` as virtual CPUs ([`Program::Image`]), or as
-//! a thread of this process ([`Program::InProcess`]). Both use the same core, the same backends and the same memory.
+//! *Purpose.* [`run`] starts a guest and stays until it ends: on `/dev/kvm` as virtual CPUs ([`Program::Image`] for PV guests,
+//! [`Program::Hvm`] for stock kernels), or as a thread of this process ([`Program::InProcess`]). All use the same core, the
+//! same backends and the same memory.
 //!
 //! *Owners.* Guest memory is mapped here and outlives every thread that names it. Device backends run on threads of
 //! their own, which end before [`run`] returns.
@@ -14,8 +15,12 @@ mod carrier;
 mod config;
 mod devices;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod host;
+mod hvm;
 mod image;
 mod in_process;
 mod kvm;
@@ -24,9 +29,10 @@ mod report;
 mod run;
 mod slot;
 
-pub use config::{Control, Device, MachineConfig, Program};
+pub use config::{Control, Device, Hvm, MachineConfig, Program, SerialLine};
 pub use error::{KvmProblem, MachineError};
+pub use image::is_stock_kernel;
 pub use in_process::InProcessPlatform;
 pub use kvm::{kvm_capabilities, probe_kvm};
-pub use report::{Counters, End, QueueReport, Report};
+pub use report::{Counters, End, Inspection, QueueReport, Report};
 pub use run::run;

@@ -1,10 +1,11 @@
-//! The guest's memory: one memfd, mapped once, named by guest-physical addresses.
+//! The guest's memory: memory files mapped once, named by guest-physical addresses.
 //!
 //! *Owners.* [`GuestRam`] owns the mapping. Everything of the host that holds a [`SharedBytes`] of it also holds an `Arc`
 //! of it. A guest in this process gets a [`SharedBytes`] that nothing ties to the run, so the memory of an in-process
 //! machine is never unmapped: its pages are given back, its addresses are not.
 //!
-//! *Invariants.* Addresses run from `base` without holes; nothing outside is ever touched. What the guest names through
+//! *Invariants.* Nothing outside an extent is ever touched, and nothing that is named reaches over the end of one. What
+//! the guest names through
 //! [`GuestMemory`] lies above the floor: the host's own tables are not memory to a guest's argument.
 
 use pvkit_core::{Fault, GuestAddr, GuestMemory};
@@ -14,16 +15,45 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use vm_memory::{FileOffset, MmapRegion};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 /// A guest's memory.
 #[derive(Debug)]
 pub struct GuestRam {
-    /// Guest-physical address of the first byte.
-    base: u64,
-    /// Bytes at the start that no guest's argument may name.
+    /// Bytes at the start of the first extent that no guest's argument may name.
     floor: AtomicU64,
+    /// Ascending, not overlapping, at least one.
+    extents: Vec<Extent>,
+}
+
+/// A range of guest-physical addresses that is mapped here.
+#[derive(Debug)]
+pub struct Extent {
+    /// Guest-physical address of the first byte.
+    pub base: u64,
     mapping: MmapRegion,
+}
+
+impl Extent {
+    /// Bytes.
+    pub fn len(&self) -> u64 {
+        self.mapping.size() as u64
+    }
+
+    /// Where it is mapped in this process.
+    pub fn host_address(&self) -> u64 {
+        self.mapping.as_ptr() as u64
+    }
+
+    /// All of it.
+    #[allow(unsafe_code, reason = "KVM/mmap: one of the five places named in SAFETY.md")]
+    fn all(&self) -> SharedBytes {
+        let start = NonNull::new(self.mapping.as_ptr()).unwrap_or(NonNull::dangling());
+        // SAFETY: the region maps `size` bytes readable and writable until `self` is dropped, and every holder of a
+        // part keeps an `Arc` of the memory (see the module's text). This program touches guest memory only through
+        // `SharedBytes`; the kernel and the guest do as they like.
+        unsafe { SharedBytes::from_raw(start, self.mapping.size()) }
+    }
 }
 
 impl GuestRam {
@@ -32,7 +62,8 @@ impl GuestRam {
     /// # Errors
     /// What the kernel says: usually that there is not so much memory.
     pub fn new(length: u64) -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self { base: 0, floor: AtomicU64::new(0), mapping: map(length)? }))
+        let file = memfd(length)?;
+        Ok(Self::of(vec![Extent { base: 0, mapping: map(&file, 0, length)? }]))
     }
 
     /// Maps `length` zeroed bytes whose guest-physical addresses are their addresses in this process: the in-process
@@ -41,13 +72,55 @@ impl GuestRam {
     /// # Errors
     /// As for [`GuestRam::new`].
     pub fn identity(length: u64) -> io::Result<Arc<Self>> {
-        let mapping = map(length)?;
-        Ok(Arc::new(Self { base: mapping.as_ptr() as u64, floor: AtomicU64::new(0), mapping }))
+        let mapping = map(&memfd(length)?, 0, length)?;
+        Ok(Self::of(vec![Extent { base: mapping.as_ptr() as u64, mapping }]))
+    }
+
+    /// Maps zeroed memory in several places: each of `groups` is a memory file of its own, cut into extents of
+    /// (guest-physical address, bytes).
+    ///
+    /// # Errors
+    /// As for [`GuestRam::new`].
+    pub fn scattered(groups: &[&[(u64, u64)]]) -> io::Result<Arc<Self>> {
+        let mut extents = Vec::new();
+        for group in groups {
+            let file = memfd(group.iter().map(|(_, length)| length).sum())?;
+            let mut offset = 0;
+            for (base, length) in *group {
+                extents.push(Extent { base: *base, mapping: map(&file, offset, *length)? });
+                offset += length;
+            }
+        }
+        extents.sort_by_key(|extent| extent.base);
+        Ok(Self::of(extents))
+    }
+
+    fn of(extents: Vec<Extent>) -> Arc<Self> {
+        Arc::new(Self { floor: AtomicU64::new(0), extents })
+    }
+
+    /// Where memory is.
+    pub fn extents(&self) -> &[Extent] {
+        &self.extents
+    }
+
+    /// The same memory, mapped once more for a loader of kernel images; for the time of loading.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn loader_view(&self) -> io::Result<GuestMemoryMmap> {
+        let region = |extent: &Extent| {
+            let file = extent.mapping.file_offset().cloned().ok_or(io::ErrorKind::Unsupported)?;
+            let mapping = MmapRegion::from_file(file, extent.mapping.size()).map_err(io::Error::other)?;
+            GuestRegionMmap::new(mapping, GuestAddress(extent.base)).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+        };
+        let regions = self.extents.iter().map(region).collect::<io::Result<Vec<_>>>()?;
+        GuestMemoryMmap::from_regions(regions).map_err(io::Error::other)
     }
 
     /// Guest-physical address of the first byte.
     pub fn base(&self) -> GuestAddr {
-        GuestAddr(self.base)
+        GuestAddr(self.extents.first().map_or(0, |extent| extent.base))
     }
 
     /// From now on the first `bytes` are the host's: no argument of the guest names them.
@@ -59,11 +132,13 @@ impl GuestRam {
     /// process may still name.
     pub fn retire(self: &Arc<Self>) {
         std::mem::forget(self.clone());
-        if let Some(file) = self.mapping.file_offset() {
-            use rustix::fs::FallocateFlags;
-            // Fails only where the system cannot punch holes; then the pages stay with this process.
-            let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            let _ = rustix::fs::fallocate(file.file(), punch, 0, self.len());
+        for extent in &self.extents {
+            if let Some(file) = extent.mapping.file_offset() {
+                use rustix::fs::FallocateFlags;
+                // Fails only where the system cannot punch holes; then the pages stay with this process.
+                let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                let _ = rustix::fs::fallocate(file.file(), punch, file.start(), extent.len());
+            }
         }
     }
 
@@ -72,35 +147,26 @@ impl GuestRam {
         self.part(at, bytes.len() as u64)?.write(0, bytes).map_err(|_| Fault)
     }
 
-    /// Bytes.
+    /// Bytes, all extents together.
     pub fn len(&self) -> u64 {
-        self.mapping.size() as u64
-    }
-
-    /// All of it.
-    #[allow(unsafe_code, reason = "KVM/mmap: one of the five places named in SAFETY.md")]
-    fn all(&self) -> SharedBytes {
-        let start = NonNull::new(self.mapping.as_ptr()).unwrap_or(NonNull::dangling());
-        // SAFETY: the region maps `size` bytes readable and writable until `self` is dropped, and every holder of a
-        // part keeps an `Arc` of `self` (see the module's text). This program touches guest memory only through
-        // `SharedBytes`; the kernel and the guest do as they like.
-        unsafe { SharedBytes::from_raw(start, self.mapping.size()) }
+        self.extents.iter().map(Extent::len).sum()
     }
 
     /// What a guest's argument names.
     fn named(&self, at: GuestAddr, length: u64) -> Result<SharedBytes, Fault> {
-        if at.0.checked_sub(self.base).is_none_or(|offset| offset < self.floor.load(Ordering::Acquire)) {
+        if at.0.checked_sub(self.base().0).is_none_or(|offset| offset < self.floor.load(Ordering::Acquire)) {
             return Err(Fault);
         }
         self.part(at, length)
     }
 
-    /// Any part, the host's own included.
+    /// Any part, the host's own included. It lies within one extent.
     pub fn part(&self, at: GuestAddr, length: u64) -> Result<SharedBytes, Fault> {
-        let offset = at.0.checked_sub(self.base).ok_or(Fault)?;
-        let offset = usize::try_from(offset).map_err(|_| Fault)?;
+        // The last extent that does not begin behind the address; a handful of them.
+        let extent = self.extents.iter().rev().find(|extent| extent.base <= at.0).ok_or(Fault)?;
+        let offset = usize::try_from(at.0 - extent.base).map_err(|_| Fault)?;
         let length = usize::try_from(length).map_err(|_| Fault)?;
-        self.all().part(offset, length).map_err(|_| Fault)
+        extent.all().part(offset, length).map_err(|_| Fault)
     }
 }
 
@@ -118,13 +184,54 @@ impl GuestMemory for GuestRam {
     }
 }
 
-/// A sealed memfd of `length` bytes, mapped shared.
-fn map(length: u64) -> io::Result<MmapRegion> {
+/// A memory file of `length` zeroed bytes, sealed: nobody can take pages away from under us, whoever gets the descriptor.
+fn memfd(length: u64) -> io::Result<File> {
     use rustix::fs::{MemfdFlags, SealFlags};
     let fd = rustix::fs::memfd_create("pvkit-guest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     rustix::fs::ftruncate(&fd, length)?;
-    // Nobody can take pages away from under us, whoever gets the descriptor.
     rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(File::from(fd))
+}
+
+/// A part of a memory file, mapped shared.
+fn map(file: &File, offset: u64, length: u64) -> io::Result<MmapRegion> {
     let length = usize::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
-    MmapRegion::from_file(FileOffset::new(File::from(fd), 0), length).map_err(io::Error::other)
+    MmapRegion::from_file(FileOffset::new(file.try_clone()?, offset), length).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_reaches_over_the_end_of_an_extent() {
+        let ram = GuestRam::scattered(&[&[(0, 0x2000), (0x10_0000, 0x2000)], &[(0x20_0000, 0x1000)]]).unwrap();
+        assert_eq!((ram.len(), ram.extents().len()), (0x5000, 3));
+        for (at, length, inside) in [
+            (0, 0x2000, true),
+            (0x1000, 0x2000, false),
+            (0x2000, 1, false),
+            (0xf_ffff, 2, false),
+            (0x10_1fff, 1, true),
+            (0x10_2000, 0, true),
+            (0x20_0fff, 1, true),
+            (0x20_1000, 1, false),
+            (u64::MAX, 1, false),
+            (1, u64::MAX, false),
+        ] {
+            assert_eq!(ram.part(GuestAddr(at), length).is_ok(), inside, "{length:#x} bytes at {at:#x}");
+        }
+    }
+
+    #[test]
+    fn extents_of_one_group_are_different_memory() {
+        let ram = GuestRam::scattered(&[&[(0, 0x1000), (0x10_0000, 0x1000)]]).unwrap();
+        ram.write(GuestAddr(0), b"low").unwrap();
+        ram.write(GuestAddr(0x10_0000), b"top").unwrap();
+        let read = |at| {
+            let mut bytes = [0; 3];
+            ram.read(GuestAddr(at), &mut bytes).map(|()| bytes)
+        };
+        assert_eq!((read(0), read(0x10_0000)), (Ok(*b"low"), Ok(*b"top")));
+    }
 }

@@ -37,6 +37,8 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
 #[derive(Debug, Default)]
 pub(crate) struct ExitCounts {
     pub hypercall: AtomicU64,
+    /// Ports and memory of emulated devices.
+    pub device: AtomicU64,
     pub stray: AtomicU64,
     pub halt: AtomicU64,
     pub kick: AtomicU64,
@@ -53,6 +55,7 @@ impl ExitCounts {
     pub(crate) fn by_reason(&self) -> BTreeMap<String, u64> {
         let all = [
             ("hypercall", &self.hypercall),
+            ("device access", &self.device),
             ("stray access", &self.stray),
             ("halt", &self.halt),
             ("kick", &self.kick),
@@ -100,6 +103,19 @@ impl Counters {
     }
 }
 
+/// A running guest, seen from outside. A copy: the guest goes on.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// Bus, devices, ports.
+    pub core: pvkit_core::Inspection,
+    /// Names of the devices, in the order of their numbers.
+    pub labels: Vec<String>,
+    /// What was agreed, a line each.
+    pub negotiated: Vec<String>,
+    /// Numbers.
+    pub counters: Counters,
+}
+
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -107,6 +123,8 @@ pub struct Report {
     pub end: End,
     /// Which machine it ran on.
     pub machine: &'static str,
+    /// Which boot of the run this is, from 1; set by who boots a guest again.
+    pub boots: u64,
     /// What was agreed between guest and host, a line each.
     pub negotiated: Vec<String>,
     /// Numbers.
@@ -116,6 +134,9 @@ pub struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "machine: {}", self.machine)?;
+        if self.boots > 1 {
+            writeln!(f, "boots: {}; the numbers are the last one's", self.boots)?;
+        }
         for line in &self.negotiated {
             writeln!(f, "negotiated: {line}")?;
         }

@@ -19,10 +19,20 @@ const LARGE: u64 = 2 << 20;
 ///
 /// # Errors
 /// If the guest cannot be started; nothing has run then.
-pub fn run(config: MachineConfig, control: &Arc<Control>) -> Result<Report, MachineError> {
-    match config.program.clone() {
-        Program::Image(path) => crate::kvm::run(config, &path, control),
-        Program::InProcess(main) => crate::in_process::run(config, main, control),
+pub fn run(mut config: MachineConfig, control: &Arc<Control>) -> Result<Report, MachineError> {
+    match &mut config.program {
+        Program::Image(path) => {
+            let path = std::mem::take(path);
+            crate::kvm::run(config, &path, control)
+        }
+        Program::Hvm(hvm) => {
+            let hvm = std::mem::take(hvm);
+            crate::hvm::run(config, hvm, control)
+        }
+        Program::InProcess(main) => {
+            let main = *main;
+            crate::in_process::run(config, main, control)
+        }
     }
 }
 

@@ -6,10 +6,10 @@ use crate::mutant::volatile;
 use crate::terminal;
 use pvkit_backends::disk::RawOptions;
 use pvkit_backends::{ConsoleInput, Disk, NullDisk, RamDisk, RawDisk};
-use pvkit_machine::Device;
+use pvkit_machine::{Device, SerialLine};
 use std::fs::File;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most bytes of writes that a volatile cache holds before it writes them down.
 const VOLATILE_LIMIT: u64 = 64 << 20;
@@ -53,6 +53,28 @@ pub fn console(option: &ConsoleOption, input: Arc<ConsoleInput>) -> Result<Devic
         ConsoleOption::Null | ConsoleOption::File(_) => (0, 0),
     };
     Ok(Device::Console { output: output(option)?, input, columns, rows })
+}
+
+/// The host's ends of a stock kernel's serial line.
+///
+/// # Errors
+/// The file cannot be made.
+pub fn serial(option: &ConsoleOption, typed: Arc<ConsoleInput>) -> Result<SerialLine, Failure> {
+    let input = (*option == ConsoleOption::Stdio).then_some(typed);
+    Ok(SerialLine { output: Box::new(Shared(output(option)?)), input })
+}
+
+/// An output behind a lock.
+struct Shared(Arc<Mutex<dyn Write + Send>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
+    }
 }
 
 /// Where the console's bytes go.

@@ -10,12 +10,16 @@
 //! *Not here.* Devices (backends), hypercalls (core), KVM (machine).
 #![forbid(unsafe_code)]
 
+mod api;
 mod cli;
 mod demo;
 mod devices;
 mod doctor;
 mod escape;
 mod failure;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod keyboard;
 #[cfg(feature = "mutants")]
@@ -48,6 +52,8 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Some(Command::Run(options)) => run::run(options),
         Some(Command::Demo(options)) => demo::demo(options),
+        Some(Command::Inspect(options)) => api::client::inspect(options),
+        Some(Command::Ctl(options)) => api::client::ctl(options),
         Some(Command::Doctor(options)) => doctor::run(options),
         Some(Command::Completions(options)) => print_completions(options.shell),
         Some(Command::DocumentDisk(options)) => demo::document_disk(options),

@@ -3,7 +3,7 @@
 use crate::cli::{Mac, NetKind, NetOption, PublishOption};
 use crate::failure::Failure;
 use pvkit_backends::net::user::{Publish, UserError, UserNetwork, UserOptions};
-use pvkit_backends::net::{Inbox, Network, Steering, Tap, TapError, TapOptions};
+use pvkit_backends::net::{Inbox, Network, Passt, Plain, Steering, Tap, TapError, TapOptions};
 use pvkit_machine::Device;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use std::fmt;
@@ -91,8 +91,15 @@ impl Nets {
                 self.user(publish, *allow_loopback, option.mtu, Arc::clone(&steering))?
             }
             NetKind::Tap(name) => tap(Some(name.clone()), None, option.mtu, &steering)?,
+            NetKind::Passt(path) => Passt::connect(path, Arc::clone(&steering)).map_err(|error| {
+                Failure::user(error).while_doing(format!(
+                    "nobody listens at {}; start `passt --socket {0}` first, or use --net user, which needs no other program",
+                    path.display()
+                ))
+            })?,
             NetKind::Descriptor(number) => tap(None, Some(inherited(*number)?), option.mtu, &steering)?,
         };
+        let network = if option.offloads { network } else { Arc::new(Plain(network)) };
         let label = format!("net{}", self.devices.len());
         self.devices.push(Device::Net { network, steering, mtu: option.mtu, label });
         Ok(())

@@ -1,15 +1,28 @@
 //! `pvkit run`: one guest, from the command line to its exit status.
 
+use crate::api::server::{self, Subject, fresh_generation};
 use crate::cli::{ConsoleOption, MachineChoice, RunOptions, StatsFormat};
 use crate::failure::{EXIT_CRASH, Failure};
 use crate::nets::Published;
 use crate::signals::{self, Caught};
 use crate::terminal::RawMode;
 use crate::{devices, guard, keyboard, nets, program, stats};
-use pvkit_machine::{Control, Device, End, MachineConfig, MachineError, Program, Report};
+use pvkit_abi::services::ServiceKind;
+use pvkit_backends::ConsoleInput;
+use pvkit_backends::services::Services;
+use pvkit_machine::{Control, Device, End, Hvm, MachineConfig, MachineError, Program, Report, is_stock_kernel};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a guest that was asked to shut down may take.
+const GRACE: Duration = Duration::from_secs(10);
+/// A guest that lived so long may be booted again without a pause.
+const LONG_LIFE: Duration = Duration::from_secs(10);
+/// Pauses before a guest is booted again that did not live long; each is twice the last one.
+const LEAST_PAUSE: Duration = Duration::from_millis(20);
+const MOST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Runs a guest until it ends; the guest's status is ours.
 ///
@@ -20,40 +33,96 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
         guard::die_with(parent, rustix::process::Signal::KILL).map_err(Failure::run)?;
     }
     let control = Control::new();
-    let stop = Arc::clone(&control);
-    let caught = signals::watch(move || stop.stop()).map_err(Failure::run)?;
+    let services = Services::new(fresh_generation()).map_err(Failure::run)?;
+    let (stop, kernel) = (Arc::clone(&control), Arc::clone(&services));
+    let caught = signals::watch(GRACE + signals::PATIENCE, move || end(&stop, &kernel)).map_err(Failure::run)?;
     let refresh = Arc::clone(&control);
     signals::on_refresh(move || refresh.refresh_disks()).map_err(Failure::run)?;
-    let report = run_on_console(options, &control)?;
+    let report = run_on_console(options, &control, &services)?;
     write_stats(options, &report)?;
     exit_code(&report.end, &caught)
 }
 
+/// Ends the run: a guest that listens is asked first.
+fn end(control: &Arc<Control>, services: &Services) {
+    if !services.is_ready() {
+        return control.stop();
+    }
+    let _ = services.ask(ServiceKind::SHUTDOWN, GRACE);
+    let late = Arc::clone(control);
+    let hard = std::thread::Builder::new().name("grace".into()).spawn(move || {
+        std::thread::sleep(GRACE);
+        late.stop();
+    });
+    if hard.is_err() {
+        control.stop();
+    }
+}
+
 /// The part of the run during which the terminal is the guest's.
-fn run_on_console(options: &RunOptions, control: &Arc<Control>) -> Result<Report, Failure> {
-    let program = chosen_program(options)?;
+fn run_on_console(options: &RunOptions, control: &Arc<Control>, services: &Arc<Services>) -> Result<Report, Failure> {
+    let kind = kind(options)?;
+    let ends = Ends::of(options, kind)?;
     let mut devices = devices::disks(&options.disks, options.mutant)?;
     let nets = nets::open(&options.nets, &options.publish)?;
+    let subject = Subject::new(Arc::clone(control), Arc::clone(services));
+    let socket = options.api_socket.as_ref().map(|path| server::listen(path, subject)).transpose()?;
     tell_published(options, &nets.published).map_err(Failure::run)?;
     devices.extend(nets.devices);
     // Last, so that every mistake on the command line is told on a terminal in its own mode.
-    let terminal = match options.console {
-        ConsoleOption::Stdio => RawMode::enter().map_err(Failure::run)?,
-        ConsoleOption::Null | ConsoleOption::File(_) => None,
+    let terminal = match ends.uses_stdio() {
+        true => RawMode::enter().map_err(Failure::run)?,
+        false => None,
     };
-    devices.push(console(options, terminal.is_some(), control)?);
-    let config = MachineConfig {
-        program,
-        cmdline: options.cmdline.clone(),
-        cpus: options.cpus,
-        memory: options.memory.0,
-        cpl: options.cpl,
-        devices,
-        early_console: devices::early_console(&options.console),
+    let typed = input(&ends, terminal.is_some(), control)?;
+    // A stock kernel has its serial line; a console device besides is there if it is asked for.
+    if kind != Kind::Stock || options.console.is_some() {
+        let at_terminal = ends.console == ConsoleOption::Stdio;
+        let for_console = if at_terminal { typed.clone() } else { keyboard::nobody().map_err(Failure::run)? };
+        devices.push(devices::console(&ends.console, for_console)?);
+    }
+    devices.push(Device::Services(Arc::clone(services)));
+    devices.push(Device::Entropy);
+    let boot = || {
+        Ok(MachineConfig {
+            program: program(options, kind, &ends, typed.clone())?,
+            cmdline: options.cmdline.clone(),
+            cpus: options.cpus,
+            memory: options.memory.0,
+            cpl: options.cpl,
+            devices: devices.clone(),
+            early_console: devices::early_console(ends.early()),
+        })
     };
-    let report = pvkit_machine::run(config, control).map_err(machine_failure)?;
+    let report = lives(options, boot, control)?;
     drop(terminal);
+    drop(socket);
     Ok(report)
+}
+
+/// Boots the guest, and again each time that it asks for it. One that does so at once waits longer from time to time.
+fn lives(
+    options: &RunOptions,
+    boot: impl Fn() -> Result<MachineConfig, Failure>,
+    control: &Arc<Control>,
+) -> Result<Report, Failure> {
+    let mut pause = Duration::ZERO;
+    for life in 1_u64.. {
+        let start = Instant::now();
+        let mut report = pvkit_machine::run(boot()?, control).map_err(machine_failure)?;
+        report.boots = life;
+        if report.end != End::Reboot || options.no_reboot || control.is_stopped() {
+            return Ok(report);
+        }
+        pause = if start.elapsed() > LONG_LIFE { Duration::ZERO } else { (pause * 2).clamp(LEAST_PAUSE, MOST_PAUSE) };
+        if pause == MOST_PAUSE {
+            let _ = writeln!(io::stderr(), "pvkit: the guest restarts again and again; the next boot is in {pause:?}");
+        }
+        if control.stopped_within(pause) {
+            return Ok(report);
+        }
+    }
+    Err(Failure::run("the guest was booted as often as can be counted"))
 }
 
 /// Says where the published ports really are.
@@ -64,33 +133,109 @@ fn tell_published(options: &RunOptions, published: &[Published]) -> io::Result<(
     }
 }
 
-fn console(options: &RunOptions, keys: bool, control: &Arc<Control>) -> Result<Device, Failure> {
-    let input = match options.console {
-        ConsoleOption::Stdio => {
-            let leave = Arc::clone(control);
-            keyboard::listen(keys, move || leave.stop())
-        }
-        ConsoleOption::Null | ConsoleOption::File(_) => keyboard::nobody(),
-    };
-    let input = input.map_err(Failure::run)?;
-    devices::console(&options.console, input)
+/// What `--kernel` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// An image with our note.
+    Pv,
+    /// A stock kernel.
+    Stock,
+    /// Nothing: the application that is built in.
+    BuiltIn,
 }
 
-fn chosen_program(options: &RunOptions) -> Result<Program, Failure> {
-    match (options.machine, &options.kernel) {
-        (MachineChoice::Kvm, Some(image)) if image.is_file() => Ok(Program::Image(image.clone())),
-        (MachineChoice::Kvm, Some(image)) => Err(Failure::user(format!(
-            "guest image {} is not there, or not a file; check the path (`pvkit demo` builds an image)",
-            image.display()
+/// Where console and serial line go.
+struct Ends {
+    console: ConsoleOption,
+    /// None for guests that have no serial line.
+    serial: Option<ConsoleOption>,
+}
+
+impl Ends {
+    fn of(options: &RunOptions, kind: Kind) -> Result<Self, Failure> {
+        if kind != Kind::Stock {
+            return Ok(Self { console: options.console.clone().unwrap_or(ConsoleOption::Stdio), serial: None });
+        }
+        let console = options.console.clone().unwrap_or(ConsoleOption::Null);
+        let free = if console == ConsoleOption::Stdio { ConsoleOption::Null } else { ConsoleOption::Stdio };
+        let serial = options.serial.clone().unwrap_or(free);
+        if console == ConsoleOption::Stdio && serial == ConsoleOption::Stdio {
+            return Err(Failure::user(
+                "--console stdio and --serial stdio: one terminal cannot be both; change one of them",
+            ));
+        }
+        Ok(Self { console, serial: Some(serial) })
+    }
+
+    fn uses_stdio(&self) -> bool {
+        self.console == ConsoleOption::Stdio || self.serial == Some(ConsoleOption::Stdio)
+    }
+
+    /// Where it is told what comes before any device, and what the host has to say.
+    fn early(&self) -> &ConsoleOption {
+        match &self.serial {
+            Some(ConsoleOption::Stdio) => &ConsoleOption::Stdio,
+            _ => &self.console,
+        }
+    }
+}
+
+/// What is typed, if anything is: it goes to whichever end is the terminal.
+fn input(ends: &Ends, keys: bool, control: &Arc<Control>) -> Result<Arc<ConsoleInput>, Failure> {
+    let leave = Arc::clone(control);
+    let input = if ends.uses_stdio() { keyboard::listen(keys, move || leave.stop()) } else { keyboard::nobody() };
+    input.map_err(Failure::run)
+}
+
+fn kind(options: &RunOptions) -> Result<Kind, Failure> {
+    let kind = match (options.machine, &options.kernel) {
+        (MachineChoice::Kvm, Some(image)) if image.is_file() => match is_stock_kernel(image) {
+            Ok(true) => Kind::Stock,
+            // What it is instead, or why it cannot be read, is told by who loads it.
+            Ok(false) | Err(_) => Kind::Pv,
+        },
+        (MachineChoice::Kvm, Some(image)) => {
+            return Err(Failure::user(format!(
+                "guest image {} is not there, or not a file; check the path (`pvkit demo` builds an image)",
+                image.display()
+            )));
+        }
+        (MachineChoice::Kvm, None) => {
+            return Err(Failure::user(
+                "no guest image; give one with --kernel IMAGE (`pvkit demo` builds one, --machine in-process needs none)",
+            ));
+        }
+        (MachineChoice::InProcess, None) => Kind::BuiltIn,
+        (MachineChoice::InProcess, Some(image)) => {
+            return Err(Failure::user(format!(
+                "--kernel {} needs KVM: the in-process machine has the demo application built in; leave out one of the two",
+                image.display()
+            )));
+        }
+    };
+    let only_stock = [
+        ("--initramfs", options.initramfs.is_some()),
+        ("--serial", options.serial.is_some()),
+        ("--window", options.window.is_some()),
+    ];
+    match only_stock.iter().find(|(_, given)| *given && kind != Kind::Stock) {
+        Some((word, _)) => Err(Failure::user(format!(
+            "{word} is for stock kernels (a bzImage, or an ELF image with a PVH note); a PV guest has no use for it"
         ))),
-        (MachineChoice::Kvm, None) => Err(Failure::user(
-            "no guest image; give one with --kernel IMAGE (`pvkit demo` builds one, --machine in-process needs none)",
-        )),
-        (MachineChoice::InProcess, None) => program::in_process().map_err(Failure::user),
-        (MachineChoice::InProcess, Some(image)) => Err(Failure::user(format!(
-            "--kernel {} needs KVM: the in-process machine has the demo application built in; leave out one of the two",
-            image.display()
-        ))),
+        None => Ok(kind),
+    }
+}
+
+fn program(options: &RunOptions, kind: Kind, ends: &Ends, typed: Arc<ConsoleInput>) -> Result<Program, Failure> {
+    let kernel = options.kernel.clone().unwrap_or_default();
+    match kind {
+        Kind::Pv => Ok(Program::Image(kernel)),
+        Kind::BuiltIn => program::in_process().map_err(Failure::user),
+        Kind::Stock => {
+            let line = ends.serial.as_ref().map(|serial| devices::serial(serial, typed)).transpose()?;
+            let window = options.window.map_or(0, |size| size.0);
+            Ok(Program::Hvm(Hvm { kernel, initramfs: options.initramfs.clone(), window, serial: line }))
+        }
     }
 }
 
@@ -108,7 +253,7 @@ fn exit_code(end: &End, caught: &Caught) -> Result<ExitCode, Failure> {
     match end {
         End::PowerOff { code } => Ok(ExitCode::from(*code)),
         End::Reboot => {
-            eprintln!("pvkit: the guest asks to be started again; run the same command once more");
+            eprintln!("pvkit: the guest asked to be started again");
             Ok(ExitCode::SUCCESS)
         }
         End::Crash { message, registers } => {

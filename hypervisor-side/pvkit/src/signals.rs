@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP: one thread waits for them and asks the work to end; a second signal, or five seconds,
-//! ends the process. SIGUSR1: another thread tells the work that disks may have another size.
+//! Ctrl-C, SIGTERM and SIGHUP: one thread waits for them and asks the work to end; a second signal, or the end of
+//! its patience, ends the process. SIGUSR1: another thread tells the work that disks may have another size.
 
 use crate::failure::signal_status;
 use crate::terminal;
@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// How long the work may take to end by itself.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long work may take to end by itself.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which signal came, if one did.
 #[derive(Clone, Debug, Default)]
@@ -29,11 +29,11 @@ impl Caught {
     }
 }
 
-/// Calls `stop` at the first signal, from a thread of its own.
+/// Calls `stop` at the first signal, from a thread of its own; the process ends when `patience` is over after that.
 ///
 /// # Errors
 /// The signals cannot be taken over.
-pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<Caught> {
+pub fn watch(patience: Duration, stop: impl FnOnce() + Send + 'static) -> io::Result<Caught> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let caught = Caught::default();
     let noted = caught.clone();
@@ -43,7 +43,7 @@ pub fn watch(stop: impl FnOnce() + Send + 'static) -> io::Result<Caught> {
         // ORDER: pairs with Caught::signal; whoever sees the work stopped also sees why.
         noted.0.store(first, Ordering::Release);
         let spawned = thread::Builder::new().name("patience".into()).spawn(move || {
-            thread::sleep(PATIENCE);
+            thread::sleep(patience);
             leave(first);
         });
         stop();

@@ -1,7 +1,7 @@
 //! `--stats`: what a run came to, for people or as JSON.
 
 use crate::cli::StatsFormat;
-use pvkit_machine::{QueueReport, Report};
+use pvkit_machine::{Counters, QueueReport, Report};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::path::Path;
@@ -24,10 +24,17 @@ pub fn write(report: &Report, format: StatsFormat, path: Option<&Path>) -> io::R
 /// The report as one object.
 #[must_use]
 pub fn to_json(report: &Report) -> Value {
-    let counters = &report.counters;
+    let mut all = counters_to_json(&report.counters);
+    all["machine"] = report.machine.into();
+    all["boots"] = report.boots.into();
+    all["negotiated"] = json!(report.negotiated);
+    all
+}
+
+/// The counters alone.
+#[must_use]
+pub fn counters_to_json(counters: &Counters) -> Value {
     json!({
-        "machine": report.machine,
-        "negotiated": report.negotiated,
         "queues": counters.queues.iter().map(queue).collect::<Vec<_>>(),
         "exits": counters.exits,
         "exits_total": counters.total_exits(),
@@ -45,6 +52,7 @@ fn queue(queue: &QueueReport) -> Value {
         "queue": queue.queue,
         "requests": counters.requests,
         "completions": counters.completions,
+        "in_flight": counters.requests.saturating_sub(counters.completions),
         "errors": counters.errors,
         "doorbells": counters.doorbells,
         "interrupts": counters.interrupts,

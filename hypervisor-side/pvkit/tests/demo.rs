@@ -5,6 +5,8 @@ mod guest;
 use guest::{folder, processes_with, pvkit, send, wait_for_end, wait_for_line, wait_for_none_with};
 use rustix::process::Signal;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
@@ -101,6 +103,36 @@ fn however_the_demo_ends_no_process_and_no_file_stays() {
     }
     let after = demo(&workshop, &[]).output().unwrap();
     assert!(after.status.success(), "a later run is not disturbed: {}", text(&after));
+    fs::remove_dir_all(workshop).unwrap();
+}
+
+#[test]
+fn a_server_that_stays_serves_until_it_is_interrupted() {
+    let workshop = folder("demo-stays");
+    let mut child = demo(&workshop, &["--stay"]).stdout(Stdio::piped()).spawn().unwrap();
+    let line = wait_for_line(&mut child, "serving http://");
+    let host: SocketAddr = line.split(['/', ' ']).find_map(|word| word.parse().ok()).unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    stream.write_all(b"GET /README.md HTTP/1.1\r\nHost: guest\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("# pvkit"), "{answer}");
+    send(&child, Signal::INT);
+    assert_eq!(wait_for_end(&mut child).code(), Some(0));
+    wait_for_none_with(&mark(&workshop));
+    assert!(TcpStream::connect(host).is_err(), "the port is still open");
+    assert_only_products(&workshop);
+    fs::remove_dir_all(workshop).unwrap();
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let workshop = folder("demo-port");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = demo(&workshop, &["--port", &port]).output().unwrap();
+    let shown = text(&output);
+    assert!(!output.status.success() && shown.contains(&format!("127.0.0.1:{port}")), "{shown}");
     fs::remove_dir_all(workshop).unwrap();
 }
 

@@ -1,6 +1,7 @@
 //! The words of the command line.
 
 use core::fmt;
+use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,10 @@ pub enum App {
     Resize,
     /// Serves the files of disk 0 over HTTP, and appends to the log on disk 1 what is posted.
     Web,
+    /// Bytes over TCP and pings, with others on the network.
+    Flow,
+    /// Many tasks at once: readers of disk `disk=`, an echo, questions on the network.
+    Async,
 }
 
 /// How `app=log` makes a record durable.
@@ -49,13 +54,13 @@ pub struct Options {
     pub disk: u16,
     /// `start=`: number of the first record; by default after those that are there.
     pub start: Option<u64>,
-    /// `count=`: records to append; 0 goes on to the end of the disk.
+    /// `count=`: records to append, 0 goes on to the end of the disk; rounds of `app=async`.
     pub count: u64,
     /// `batch=`: records per printed batch of acknowledgements.
     pub batch: u64,
     /// `mode=`
     pub mode: Durability,
-    /// `depth=`: requests in flight.
+    /// `depth=`: requests in flight, or readers.
     pub depth: u32,
     /// `requests=`
     pub requests: u64,
@@ -63,6 +68,16 @@ pub struct Options {
     pub write: bool,
     /// `seconds=`
     pub seconds: u64,
+    /// `address=10.0.0.1/24`: the network card's; by default it is asked for.
+    pub address: Option<Ipv4Cidr>,
+    /// `other=10.0.0.2`: another guest of `app=flow`.
+    pub other: Option<Ipv4Address>,
+    /// `bytes=`: how many are sent to it.
+    pub bytes: u64,
+    /// `tries=`: how often a ping is sent before the other is given up.
+    pub tries: u64,
+    /// `offload=on|off`: whether checksums are left to the host where it offers that.
+    pub offload: bool,
 }
 
 /// A word that is not understood.
@@ -73,7 +88,8 @@ impl fmt::Display for BadWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "command line word '{}' is not understood; app= is one of hello panic wait echo files log check bench resize web",
+            "command line word '{}' is not understood; app= is one of hello panic wait echo files log check bench resize web \
+             flow async",
             self.0
         )
     }
@@ -91,6 +107,11 @@ impl Options {
         requests: 10_000,
         write: false,
         seconds: 1,
+        address: None,
+        other: None,
+        bytes: 1 << 20,
+        tries: 100,
+        offload: true,
     };
 
     /// Reads the words. Those without `=` are the host's business and are skipped.
@@ -118,6 +139,12 @@ impl Options {
             "depth" => self.depth = value.parse().ok().filter(|depth| *depth > 0)?,
             "requests" => self.requests = value.parse().ok()?,
             "seconds" => self.seconds = value.parse().ok()?,
+            "address" => self.address = Some(value.parse().ok()?),
+            "other" => self.other = Some(value.parse().ok()?),
+            "bytes" => self.bytes = value.parse().ok()?,
+            "tries" => self.tries = value.parse().ok()?,
+            "offload" if value == "on" => self.offload = true,
+            "offload" if value == "off" => self.offload = false,
             "op" if value == "read" => self.write = false,
             "op" if value == "write" => self.write = true,
             _ => return None,
@@ -138,6 +165,8 @@ fn app(value: &str) -> Option<App> {
         "bench" => App::Bench,
         "resize" => App::Resize,
         "web" => App::Web,
+        "flow" => App::Flow,
+        "async" => App::Async,
         _ => return None,
     })
 }

@@ -1,7 +1,8 @@
 //! The small applications: a line, a panic, a sleep, an echo.
 
+use crate::care::Care;
 use crate::session::Session;
-use crate::{Failure, Options};
+use crate::{Ending, Failure, Options};
 use pvkit_guest_drivers::platform::Platform;
 
 pub(crate) fn hello<P: Platform>(session: &mut Session<'_, P>) -> Result<(), Failure> {
@@ -16,15 +17,23 @@ pub(crate) fn panic<P: Platform>(session: &mut Session<'_, P>) -> Result<(), Fai
     panic!("the guest was asked to panic")
 }
 
-pub(crate) fn wait<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<(), Failure> {
+/// Sleeps, unless the host asks for an end.
+pub(crate) fn wait<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<Ending, Failure> {
+    let mut care = Care::open(session)?;
     session.terminal.line(format_args!("waiting seconds={}", options.seconds));
     session.terminal.flush()?;
     let end = session.platform.now().saturating_add(options.seconds.saturating_mul(1_000_000_000));
-    while session.platform.now() < end {
-        session.platform.wait(end);
+    let mut ending = None;
+    while ending.is_none() && session.platform.now() < end {
+        if !care.arm() {
+            session.platform.wait(end);
+        }
+        ending = care.attend(&mut session.terminal)?;
     }
     session.terminal.line(format_args!("waited"));
-    Ok(session.terminal.flush()?)
+    session.terminal.flush()?;
+    care.close(session)?;
+    Ok(ending)
 }
 
 pub(crate) fn echo<P: Platform>(session: &mut Session<'_, P>) -> Result<(), Failure> {

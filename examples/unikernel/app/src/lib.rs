@@ -14,20 +14,24 @@ extern crate alloc;
 extern crate std;
 
 mod bench;
+mod care;
 mod cmdline;
 mod console;
 mod ext4;
 mod files;
+mod flow;
 mod log;
 mod record;
 mod resize;
 mod session;
+mod tasks;
 mod terminal;
 mod web;
 
 pub use cmdline::{App, BadWord, Options};
 
 use core::fmt;
+use pvkit_abi::hypercall::{Call, ShutdownReason};
 use pvkit_guest_drivers::error::{BusError, ConnectError, RequestError};
 use pvkit_guest_drivers::platform::Platform;
 use session::Session;
@@ -46,9 +50,13 @@ pub fn main<P: Platform>(platform: &P, cmdline: &str) -> i32 {
             return EXIT_FAILED;
         }
     };
+    let mut restart = false;
     let (status, result) = match Options::parse(cmdline) {
         Ok(options) => match run(&mut session, &options) {
-            Ok(()) => (0, Ok(())),
+            Ok(ending) => {
+                restart = ending == Some(ShutdownReason::REBOOT);
+                (0, Ok(()))
+            }
             Err(failure) => (EXIT_FAILED, Err(alloc::format!("{failure}"))),
         },
         Err(bad) => (EXIT_USAGE, Err(alloc::format!("{bad}"))),
@@ -56,24 +64,42 @@ pub fn main<P: Platform>(platform: &P, cmdline: &str) -> i32 {
     if let Err(text) = result {
         session.terminal.line(format_args!("error {text}"));
     }
-    match session.terminal.flush() {
+    let flushed = session.terminal.flush();
+    if restart {
+        // It does not return; a host that lets it is as good as powered off.
+        let _ = platform.hypercall(Call::SCHED_SHUTDOWN, [ShutdownReason::REBOOT.0.into(), 0, 0, 0, 0]);
+    }
+    match flushed {
         Ok(()) => status,
         Err(_) => EXIT_FAILED,
     }
 }
 
-fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<(), Failure> {
+/// What the application came to: how to end, if the host asked for it.
+type Ending = Option<ShutdownReason>;
+
+fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<Ending, Failure> {
+    match options.app {
+        App::Wait => return console::wait(session, options),
+        App::Web => return web::run(session, options),
+        App::Flow => return flow::run(session, options),
+        _ => {}
+    }
+    run_to_its_end(session, options).map(|()| None)
+}
+
+fn run_to_its_end<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<(), Failure> {
     match options.app {
         App::Hello => console::hello(session),
         App::Panic => console::panic(session),
-        App::Wait => console::wait(session, options),
         App::Echo => console::echo(session),
         App::Files => files::run(session, options),
         App::Log => log::run(session, options),
         App::Check => log::check(session, options),
         App::Bench => bench::run(session, options),
         App::Resize => resize::run(session, options),
-        App::Web => web::run(session, options),
+        App::Async => tasks::run(session, options),
+        App::Wait | App::Web | App::Flow => Ok(()),
     }
 }
 

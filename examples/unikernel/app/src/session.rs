@@ -3,6 +3,7 @@
 use crate::Failure;
 use crate::terminal::Terminal;
 use pvkit_abi::bus::Class;
+use pvkit_abi::net::NetFeatures;
 use pvkit_guest_drivers::net::{Net, NetOptions};
 use pvkit_guest_drivers::platform::Platform;
 use pvkit_guest_drivers::{Block, Bus, Console, GrantPolicy, Sealed};
@@ -51,11 +52,15 @@ impl<'p, P: Platform> Session<'p, P> {
         Ok(disk)
     }
 
-    /// Opens a network device with one pair of queues.
-    pub(crate) fn net(&mut self, instance: u16) -> Result<Net<'p, P>, Failure> {
+    /// Opens a network device with one pair of queues; with `offload` checksums are left to the host if it offers that.
+    pub(crate) fn net(&mut self, instance: u16, offload: bool) -> Result<Net<'p, P>, Failure> {
         let device = self.bus.find(Class::NET, instance).ok_or(Failure::Wrong("the host offers no network device"))?;
         let deadline = self.deadline();
-        let net = Net::open(&mut self.bus, device, NetOptions::default(), GrantPolicy::Extent, deadline)?;
+        let mut wanted = NetOptions::default();
+        if offload {
+            wanted.features |= NetFeatures::TX_CHECKSUM | NetFeatures::RX_CHECKSUM;
+        }
+        let net = Net::open(&mut self.bus, device, wanted, GrantPolicy::Extent, deadline)?;
         self.print_sealed("net", instance, net.sealed());
         Ok(net)
     }

@@ -15,7 +15,8 @@ const PATIENCE_NS: u64 = 30_000_000_000;
 /// A console with a buffer before it.
 pub(crate) struct Terminal<'p, P: Platform> {
     platform: &'p P,
-    console: Console<'p, P>,
+    /// Unless it is lent.
+    console: Option<Console<'p, P>>,
     text: Vec<u8>,
     /// The first error: later ones only follow from it.
     failed: Option<RequestError>,
@@ -23,7 +24,7 @@ pub(crate) struct Terminal<'p, P: Platform> {
 
 impl<'p, P: Platform> Terminal<'p, P> {
     pub(crate) const fn new(platform: &'p P, console: Console<'p, P>) -> Self {
-        Self { platform, console, text: Vec::new(), failed: None }
+        Self { platform, console: Some(console), text: Vec::new(), failed: None }
     }
 
     /// Adds a line.
@@ -41,9 +42,11 @@ impl<'p, P: Platform> Terminal<'p, P> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        if !self.text.is_empty() {
+        if let Some(console) = &mut self.console
+            && !self.text.is_empty()
+        {
             let deadline = self.platform.now().saturating_add(PATIENCE_NS);
-            self.failed = self.console.write(&self.text, deadline).err();
+            self.failed = console.write(&self.text, deadline).err();
             self.text.clear();
         }
         self.failed.map_or(Ok(()), Err)
@@ -57,7 +60,16 @@ impl<'p, P: Platform> Terminal<'p, P> {
 
     /// Reads what is typed.
     pub(crate) fn read(&mut self, into: &mut [u8]) -> Result<usize, RequestError> {
-        self.console.read(into, u64::MAX)
+        self.console.as_mut().map_or(Ok(0), |console| console.read(into, u64::MAX))
+    }
+
+    /// The console for somebody else; text is kept until it is back.
+    pub(crate) fn lend(&mut self) -> Option<Console<'p, P>> {
+        self.console.take()
+    }
+
+    pub(crate) fn give_back(&mut self, console: Console<'p, P>) {
+        self.console = Some(console);
     }
 }
 

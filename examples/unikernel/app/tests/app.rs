@@ -140,6 +140,36 @@ fn the_bench_counts_its_requests_at_every_depth() {
 }
 
 #[test]
+fn many_tasks_read_the_whole_disk_and_no_wake_up_is_lost() {
+    for (depth, count) in [(1, 3), (3, 2), (32, 2), (128, 1)] {
+        let platform = guest(small_disk());
+        platform.calls.host().lazy = true;
+        platform.calls.host().type_in(1, b"typed q\n");
+        assert_eq!(main(&platform, &format!("app=async depth={depth} count={count}")), 0, "{}", printed(&platform));
+        let text = printed(&platform);
+        assert_eq!(text.lines().filter(|line| line.contains("reader ")).count(), depth, "{text}");
+        let line = text.lines().last().unwrap_or_default();
+        let requests = 16 * count;
+        assert!(line.starts_with(&format!("async requests={requests} ")) && line.contains(" lost=0 "), "{line}");
+        assert!(text.contains("typed q"), "{text}");
+        assert_eq!(platform.calls.host().counts.vain_waits, 0);
+        // The bus and the console stay open in every application.
+        let hello = guest(small_disk());
+        main(&hello, "app=hello");
+        assert_eq!(platform.pages.0.leaked(), hello.pages.0.leaked());
+    }
+}
+
+#[test]
+fn a_task_that_fails_ends_the_application_and_its_pages_are_freed() {
+    let mut disk = small_disk();
+    disk.statuses.extend([None, None, Some((Status::IO_ERROR, 5))]);
+    let (status, text) = run(disk, "app=async depth=4");
+    assert_eq!(status, EXIT_FAILED);
+    assert!(text.contains("error device answered IO_ERROR, detail 5"), "{text}");
+}
+
+#[test]
 fn a_new_size_is_printed() {
     let platform = guest(small_disk());
     platform.calls.host().happenings.push_back(Box::new(|host| {

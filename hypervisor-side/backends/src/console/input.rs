@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -52,13 +53,23 @@ impl ConsoleInput {
     }
 
     /// Takes up to `limit` bytes; an empty answer means the end of the input, `None` that nothing is there yet.
-    pub(super) fn take(&self, limit: usize) -> Option<Vec<u8>> {
+    pub fn take(&self, limit: usize) -> Option<Vec<u8>> {
         let mut state = self.lock();
         if state.bytes.is_empty() && !state.ended {
             return None;
         }
         let count = limit.min(state.bytes.len());
         Some(state.bytes.drain(..count).collect())
+    }
+
+    /// Waits until a read could be answered, at most `time`; whether it could. For readers that are no queue.
+    pub fn wait(&self, time: std::time::Duration) -> bool {
+        if !self.is_ready() {
+            let _ = crate::sys::wait_readable([self.wake.as_raw_fd()], time);
+            // Whatever was there is seen below; a wake that comes later stays.
+            let _ = self.wake.read();
+        }
+        self.is_ready()
     }
 
     pub(super) fn wake_fd(&self) -> &EventFd {

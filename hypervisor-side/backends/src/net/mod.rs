@@ -13,10 +13,14 @@
 mod control;
 mod filter;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod inbox;
 mod loopback;
 mod offer;
 pub mod offload;
+mod passt;
+mod plain;
 mod receive;
 mod segments;
 mod steering;
@@ -31,6 +35,8 @@ pub use frame::Frame;
 pub use inbox::Inbox;
 pub use loopback::Loopback;
 pub use offer::{MAX_SEGMENTS, config_bytes, offer};
+pub use passt::{Passt, PasstSnapshot};
+pub use plain::Plain;
 pub use receive::{RECEIVE_WORDS, ReceiveQueue};
 pub use steering::{Steering, SteeringSnapshot};
 pub use switch::{PortOptions, PortSnapshot, Switch, SwitchError, SwitchLimits, SwitchPort};

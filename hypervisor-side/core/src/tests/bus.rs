@@ -18,7 +18,11 @@ fn setup_offers_every_device_before_it_returns() {
     assert_eq!(messages.len(), 2);
     assert_eq!(offer_in(&messages[0]).class, Class::BLOCK);
     assert_eq!((messages[1].device, offer_in(&messages[1]).class), (2, Class::CONSOLE));
-    assert!(machine.domain.inspect().contains("device 2 CONSOLE.0 OFFERED"), "{}", machine.domain.inspect());
+    assert!(
+        machine.domain.inspect().to_string().contains("device 2 CONSOLE.0 OFFERED"),
+        "{}",
+        machine.domain.inspect()
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{ALL, connected, domain};
 use crate::fake::{FakeGuest, FakeMachine, FakeMemory};
-use crate::{Domain, DomainConfig, Effect, Outcome};
+use crate::{Domain, DomainConfig, Effect, EventPath, Outcome};
 use pvkit_abi::event::{PortStatus, UpcallFrame};
 use pvkit_abi::hypercall::{Call, MAX_BLOCK_NS, ShutdownReason, VcpuStart};
 use pvkit_abi::status::CallError;
@@ -57,7 +57,14 @@ fn second_negotiation_is_sealed() {
 fn refused_negotiation_names_the_group_and_the_reason_and_can_be_tried_again() {
     let memory = FakeMemory::new(32);
     let strange = GroupOffer { required: 0b100, features: 0b101, ..Domain::default_groups()[0] };
-    let config = DomainConfig { vcpus: 1, groups: vec![strange], devices: vec![], cpl3_allowed: false };
+    let config = DomainConfig {
+        vcpus: 1,
+        groups: vec![strange],
+        devices: vec![],
+        cpl3_allowed: false,
+        events: EventPath::VcpuArea,
+        epochs_after: 0,
+    };
     let mut machine = FakeMachine::new(Domain::new(config), &memory);
     let mut guest = FakeGuest::new(&memory);
     let good =
@@ -94,7 +101,14 @@ fn reply_that_cannot_be_written_seals_nothing() {
 fn caller_at_level_three_is_denied_unless_allowed() {
     let memory = FakeMemory::new(8);
     for cpl3_allowed in [false, true] {
-        let config = DomainConfig { vcpus: 1, groups: Domain::default_groups(), devices: vec![], cpl3_allowed };
+        let config = DomainConfig {
+            vcpus: 1,
+            groups: Domain::default_groups(),
+            devices: vec![],
+            cpl3_allowed,
+            events: EventPath::VcpuArea,
+            epochs_after: 0,
+        };
         let mut machine = FakeMachine::new(Domain::new(config), &memory);
         let mut guest = FakeGuest::new(&memory);
         assert_eq!(guest.negotiate(&mut machine, &ALL).0, 0);

@@ -127,7 +127,7 @@ fn setup_again_ends_everything_older() {
     machine.answers = true;
     let stale = guest.request(&mut machine, &message(Kind::CLOSE, 1, epoch));
     assert_eq!(status(&stale), Err(CallError::STALE));
-    assert!(!machine.domain.inspect().contains("grant"), "{}", machine.domain.inspect());
+    assert!(!machine.domain.inspect().to_string().contains("grant"), "{}", machine.domain.inspect());
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn disconnected_device_can_be_closed_and_stays_disconnected() {
     machine.host(|domain, memory, effects| domain.backend_gone(1, memory, effects));
     let epoch = guest.messages()[0].epoch;
     assert_eq!(status(&guest.request(&mut machine, &message(Kind::CLOSE, 1, epoch))), Ok(()));
-    assert!(machine.domain.inspect().contains("device 1 BLOCK.0 DISCONNECTED"));
+    assert!(machine.domain.inspect().to_string().contains("device 1 BLOCK.0 DISCONNECTED"));
 }
 
 #[test]

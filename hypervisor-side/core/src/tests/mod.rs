@@ -9,9 +9,10 @@ mod lifecycle;
 mod model;
 mod net;
 mod races;
+mod reset;
 
 use crate::fake::{FakeGuest, FakeMachine, FakeMemory, offer, with_body};
-use crate::{DeviceConfig, Domain, DomainConfig};
+use crate::{DeviceConfig, Domain, DomainConfig, EventPath};
 use pvkit_abi::bus::{Accept, Class, Kind, Offer, OpenQueue, Reply, ShareGrant};
 use pvkit_abi::event::NO_PORT;
 use pvkit_abi::grant::GrantRef;
@@ -36,7 +37,14 @@ pub(crate) fn domain_with_net() -> Domain {
 
 pub(crate) fn domain_of(offers: &[Offer]) -> Domain {
     let devices = offers.iter().map(|offer| DeviceConfig { offer: *offer }).collect();
-    Domain::new(DomainConfig { vcpus: 4, groups: Domain::default_groups(), devices, cpl3_allowed: false })
+    Domain::new(DomainConfig {
+        vcpus: 4,
+        groups: Domain::default_groups(),
+        devices,
+        cpl3_allowed: false,
+        events: EventPath::VcpuArea,
+        epochs_after: 0,
+    })
 }
 
 /// A guest that has negotiated everything and set up its bus without an event port; its offers are taken.

@@ -87,7 +87,7 @@ fn receive_completions_are_wide_and_transmit_completions_are_not() {
         };
         assert_eq!((*completion_bytes, request_pages.len(), completion_pages.len()), (bytes, 3, pages));
     }
-    let text = machine.domain.inspect();
+    let text = machine.domain.inspect().to_string();
     assert!(text.contains("device 1 NET.0 CONNECTED"), "{text}");
     assert!(text.contains("queue 2 open depth 256 completions of 32 bytes"), "{text}");
 }

@@ -1,9 +1,12 @@
 //! A guest on KVM: memory, vCPU threads, doorbells, and the end.
 
-use super::kick::{self, Kicker};
+use super::doorbells::Doorbells;
+use super::kick;
+use super::open;
+use super::slots::give_memory;
 use super::stats::Stats;
+use super::threads::Threads;
 use super::vcpu::{Start, Vcpu};
-use super::{ioeventfd, open};
 use crate::boot::{self, Facts, Layout};
 use crate::carrier::{Carrier, DoorbellAddress};
 use crate::config::{Control, MachineConfig, Request};
@@ -14,33 +17,26 @@ use crate::host::Host;
 use crate::image::Image;
 use crate::memory::GuestRam;
 use crate::report::{End, Report};
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_userspace_memory_region};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_msr_entry};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use pvkit_abi::PAGE_SIZE;
-use pvkit_abi::bus::DoorbellKind;
-use pvkit_abi::discovery::{
-    BootFlags, CPUID_FIRST, CPUID_SIGNATURE, CPUID_STEP, DOORBELL_PORT_BASE, HYPERCALL_PORT, MAX_DOORBELLS, Transport,
-};
+use pvkit_abi::discovery::{BootFlags, CPUID_FIRST, CPUID_SIGNATURE, CPUID_STEP, HYPERCALL_PORT, Transport};
 use pvkit_abi::version::CURRENT;
-use pvkit_core::{Domain, DomainConfig, GuestAddr};
+use pvkit_core::{Domain, DomainConfig, EventPath, GuestAddr};
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::thread::JoinHandle;
-use std::time::Duration;
 use vmm_sys_util::eventfd::EventFd;
 
 /// The time-stamp counter's MSR.
 const IA32_TSC: u32 = 0x10;
-/// How often a vCPU that must leave the guest is kicked again.
-const KICK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A guest on KVM.
 pub struct KvmMachine {
     pub host: Arc<Host>,
-    pub kickers: Vec<Kicker>,
+    pub threads: Threads,
     pub cpuid: CpuId,
     /// Whether the image has exception stubs.
     pub has_gates: bool,
@@ -49,10 +45,9 @@ pub struct KvmMachine {
     /// Made at the start, taken by a vCPU's thread.
     idle: Mutex<BTreeMap<u32, VcpuFd>>,
     stats: Vec<Stats>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
     end: OnceLock<End>,
     control: Arc<Control>,
-    doorbells: Mutex<Vec<bool>>,
+    doorbells: Doorbells,
     me: Weak<KvmMachine>,
     vm: VmFd,
 }
@@ -73,6 +68,7 @@ pub fn run(config: MachineConfig, path: &Path, control: &Arc<Control>) -> Result
     let machine = KvmMachine::new(&kvm, config, &image, &layout, cpl, control)?;
     let start = Start { entry: image.entry, stack_top: layout.stack_top, boot_info: layout.boot_info, argument: 0 };
     drop(image);
+    control.attach(&machine.host);
     machine.start(0, start);
     while control.wait() == Request::RefreshDisks {
         machine.host.refresh_disks();
@@ -125,6 +121,8 @@ impl KvmMachine {
             groups,
             devices: devices.configs(),
             cpl3_allowed: cpl == 3,
+            events: EventPath::VcpuArea,
+            epochs_after: control.last_epoch(),
         });
         let cpuid = cpuid(kvm, layout.boot_info).map_err(MachineError::host("asking KVM for its CPUID leaves"))?;
         let stats = idle.values().filter_map(|fd| Stats::open(fd).ok()).collect();
@@ -132,17 +130,16 @@ impl KvmMachine {
             let carrier: Weak<dyn Carrier> = me.clone();
             Self {
                 host: Host::new(ram, domain, gates, devices, carrier, config.early_console),
-                kickers: (0..config.cpus).map(|_| Kicker::default()).collect(),
+                threads: Threads::new(config.cpus),
                 cpuid,
                 has_gates: image.note.exception_entry != 0,
                 boot_info: layout.boot_info,
                 cpl,
                 idle: Mutex::new(idle),
                 stats,
-                threads: Mutex::default(),
                 end: OnceLock::new(),
                 control: control.clone(),
-                doorbells: Mutex::new(vec![false; usize::from(MAX_DOORBELLS)]),
+                doorbells: Doorbells::default(),
                 me: me.clone(),
                 vm,
             }
@@ -164,7 +161,7 @@ impl KvmMachine {
                 .finish(end.unwrap_or_else(|_| crash("pvkit's own vCPU thread panicked; please report this".into())));
         });
         match thread {
-            Ok(thread) => self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
+            Ok(thread) => self.threads.add(thread),
             Err(error) => {
                 self.finish(crash(format!("no thread for vCPU {number}: {error}")));
             }
@@ -181,19 +178,12 @@ impl KvmMachine {
     fn stop(&self) {
         let _ = self.end.set(End::Stopped);
         self.host.stop_gates();
-        loop {
-            // A thread may be just starting another vCPU: look until there is nothing left.
-            let Some(thread) = self.threads.lock().unwrap_or_else(PoisonError::into_inner).pop() else { break };
-            while !thread.is_finished() {
-                self.kickers.iter().for_each(Kicker::kick);
-                std::thread::sleep(KICK_AGAIN);
-            }
-            let _ = thread.join();
-        }
+        self.threads.join();
         self.host.close_all();
     }
 
     fn report(&self) -> Report {
+        self.control.note_epoch(self.host.last_epoch());
         let mut counters = self.host.counters();
         for stats in &self.stats {
             for (name, count) in stats.read() {
@@ -201,30 +191,18 @@ impl KvmMachine {
             }
         }
         let end = self.end.get().cloned().unwrap_or(End::Stopped);
-        Report { end, machine: "KVM", negotiated: self.host.negotiated(), counters }
+        Report { end, machine: "KVM", boots: 1, negotiated: self.host.negotiated(), counters }
     }
 }
 
 impl Carrier for KvmMachine {
     fn attach(&self, fd: &Arc<EventFd>) -> io::Result<DoorbellAddress> {
-        let mut taken = self.doorbells.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = taken.iter().position(|taken| !taken);
-        let index = free.ok_or_else(|| io::Error::other("no free doorbell"))?;
-        let port = DOORBELL_PORT_BASE + index as u16 * 4;
-        ioeventfd::attach(&self.vm, fd, port)?;
-        taken[index] = true;
-        Ok(DoorbellAddress { kind: DoorbellKind::PORT, address: u64::from(port) })
+        self.doorbells.attach(&self.vm, fd)
     }
 
     fn detach(&self, fd: &Arc<EventFd>, at: DoorbellAddress) {
-        let port = at.address as u16;
-        let index = usize::from(port.wrapping_sub(DOORBELL_PORT_BASE) / 4);
-        let mut taken = self.doorbells.lock().unwrap_or_else(PoisonError::into_inner);
-        match (ioeventfd::detach(&self.vm, fd, port), taken.get_mut(index)) {
-            (Ok(()), Some(slot)) => *slot = false,
-            // The port stays taken: a doorbell that KVM still has must not be given to another queue.
-            (Err(error), _) => self.host.log(format!("doorbell {port:#x} could not be detached: {error}")),
-            (Ok(()), None) => {}
+        if let Err(error) = self.doorbells.detach(&self.vm, fd, at) {
+            self.host.log(format!("doorbell {:#x} could not be detached: {error}", at.address));
         }
     }
 
@@ -233,29 +211,16 @@ impl Carrier for KvmMachine {
     }
 
     fn kick(&self, vcpu: u32) {
-        if let Some(kicker) = self.kickers.get(vcpu as usize) {
-            kicker.kick();
-        }
+        self.threads.kick(vcpu);
+    }
+
+    fn signal(&self, _: u32) {
+        // Events of a PV guest go to its vCPUs' gates.
     }
 }
 
 fn crash(message: String) -> End {
     End::Crash { message, registers: String::new() }
-}
-
-#[allow(unsafe_code, reason = "KVM/mmap: one of the five places named in SAFETY.md")]
-fn give_memory(vm: &VmFd, ram: &GuestRam) -> io::Result<()> {
-    let all = ram.part(GuestAddr(0), ram.len()).map_err(io::Error::other)?;
-    let region = kvm_userspace_memory_region {
-        slot: 0,
-        flags: 0,
-        guest_phys_addr: 0,
-        memory_size: ram.len(),
-        userspace_addr: all.as_ptr() as u64,
-    };
-    // SAFETY: the range is mapped for as long as `ram` lives; the machine drops `vm` only after every vCPU thread has
-    // ended, and `host`, which holds `ram`, with it. KVM itself pins what it uses by its MMU notifier.
-    unsafe { vm.set_user_memory_region(region) }.map_err(io::Error::from)
 }
 
 /// The guest's time-stamp counter: frequency in kHz and value now.

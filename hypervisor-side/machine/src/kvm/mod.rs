@@ -1,10 +1,14 @@
-//! The KVM machine.
+//! The KVM machine for PV guests, and the pieces of KVM that fully virtualized machines use too.
 
-mod fault;
+pub mod doorbells;
+pub mod exit;
+pub mod fault;
 mod ioeventfd;
-mod kick;
+pub mod kick;
 mod machine;
-mod stats;
+pub mod slots;
+pub mod stats;
+pub mod threads;
 mod vcpu;
 
 pub use machine::run;
@@ -40,7 +44,7 @@ pub fn kvm_capabilities() -> Result<Vec<(&'static str, bool)>, KvmProblem> {
     Ok(NEEDED.iter().map(|(capability, name)| (*name, kvm.check_extension(*capability))).collect())
 }
 
-fn open() -> Result<Kvm, KvmProblem> {
+pub fn open() -> Result<Kvm, KvmProblem> {
     let kvm = open_any()?;
     match NEEDED.iter().find(|(capability, _)| !kvm.check_extension(*capability)) {
         Some((_, name)) => Err(KvmProblem::Capability(name)),

@@ -5,13 +5,13 @@
 //! an interrupted `KVM_RUN`) every register may be changed.
 #![allow(unsafe_code, reason = "KVM/mmap: one of the five places named in SAFETY.md")]
 
-use super::fault;
 use super::kick::Registration;
 use super::machine::KvmMachine;
+use super::{exit, fault};
 use crate::boot::{self, selector};
 use crate::gate::{Upcall, Wake};
 use crate::report::{End, printable};
-use kvm_bindings::{KVM_EXIT_IO_OUT, KVM_SYNC_X86_REGS, kvm_dtable, kvm_regs, kvm_segment};
+use kvm_bindings::{KVM_SYNC_X86_REGS, kvm_dtable, kvm_regs, kvm_segment};
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
 use pvkit_abi::discovery::HYPERCALL_PORT;
 use pvkit_abi::entry::{CR0, CR4, EFER, RFLAGS_ENTRY, RFLAGS_GUEST, RFLAGS_IOPL3};
@@ -105,10 +105,11 @@ impl<'a> Vcpu<'a> {
     /// Runs until the guest ends or the machine stops. The first vCPU to end decides how the guest ended.
     pub fn run(mut self) -> End {
         let machine = self.machine;
+        let Some(kicker) = machine.threads.kicker(self.number) else { return End::Stopped };
         let immediate_exit = &raw mut self.fd.get_kvm_run().immediate_exit;
         // SAFETY: the byte lies in the `kvm_run` mapping that `self.fd` owns; `self` lives to the end of this function
         // and the registration is dropped before it, on this thread.
-        let registration = unsafe { Registration::new(&machine.kickers[self.number as usize], immediate_exit) };
+        let registration = unsafe { Registration::new(kicker, immediate_exit) };
         let end = loop {
             let exit = self.enter();
             // After the exit and before looking at the flags: a kick from now on sets it again.
@@ -131,7 +132,7 @@ impl<'a> Vcpu<'a> {
             Ok(VcpuExit::IoOut(port, _)) => {
                 let hypercall = port == HYPERCALL_PORT;
                 if hypercall {
-                    self.hypercall_number().map_or(Exit::Stray, |number| Exit::Hypercall { number })
+                    exit::hypercall_number(&mut self.fd).map_or(Exit::Stray, |number| Exit::Hypercall { number })
                 } else {
                     Exit::Stray
                 }
@@ -152,10 +153,7 @@ impl<'a> Vcpu<'a> {
             Err(error) => Exit::Other(format!("KVM_RUN: {error}")),
         };
         let exit = match exit {
-            Exit::Internal(_) => {
-                // SAFETY: the exit reason says that `internal` is the live member; it is plain numbers.
-                Exit::Internal(unsafe { self.fd.get_kvm_run().__bindgen_anon_1.internal }.suberror)
-            }
+            Exit::Internal(_) => Exit::Internal(exit::internal_suberror(&mut self.fd)),
             other => other,
         };
         let counter = match &exit {
@@ -167,25 +165,6 @@ impl<'a> Vcpu<'a> {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         exit
-    }
-
-    /// The hypercall's number if the exit is a plain `out dx, eax`: size 4, one element, outwards, and the value is EAX
-    /// (a string instruction looks alike but writes memory).
-    fn hypercall_number(&mut self) -> Option<u32> {
-        let run = self.fd.get_kvm_run();
-        // SAFETY: called on KVM_EXIT_IO, so `io` is the live member; it is plain numbers.
-        let io = unsafe { run.__bindgen_anon_1.io };
-        let plain = u32::from(io.direction) == KVM_EXIT_IO_OUT && io.size == 4 && io.count == 1;
-        let rax = self.fd.sync_regs().regs.rax as u32;
-        if !plain {
-            return None;
-        }
-        let start = (&raw mut *self.fd.get_kvm_run()).cast::<u8>();
-        // SAFETY: KVM places the data inside the vCPU's mapping at `data_offset` (API documentation, KVM_EXIT_IO).
-        let data = unsafe { start.add(io.data_offset as usize) }.cast::<u32>();
-        // SAFETY: `size * count` is 4 bytes, all inside the mapping; KVM does not write them before the next run.
-        let data = unsafe { data.read_unaligned() };
-        (data == rax).then_some(data)
     }
 
     fn handle(&mut self, exit: Exit) -> Next {

@@ -8,6 +8,7 @@ mod publish;
 mod size;
 mod version;
 
+pub use crate::api::Verb;
 pub use console::ConsoleOption;
 pub use disk::{Cache, DiskFormat, DiskOption};
 pub use mac::Mac;
@@ -27,12 +28,15 @@ Exit status:
   2 for a mistake on the command line or in a file it names; 1 when the run fails
 
 Signals:
-  SIGINT and SIGTERM end a run; SIGUSR1 has it look again how large its disk images are, and tell the guest
+  SIGINT and SIGTERM ask a guest whose services run to shut down, and end the run after ten seconds, at a second signal,
+  or at once if there are no services; SIGUSR1 has it look again how large its disk images are, and tell the guest
 
 Examples:
-  pvkit demo
+  pvkit demo --stay
   pvkit run --kernel guest.elf --memory 512M --disk path=disk.img,readonly=on --disk log.img
-  pvkit run --kernel guest.elf --net user --publish 127.0.0.1:8080:80";
+  pvkit run --kernel guest.elf --net user --publish 127.0.0.1:8080:80
+  pvkit run --kernel guest.elf --api-socket /tmp/g.sock        then: pvkit inspect /tmp/g.sock
+  pvkit run --kernel vmlinuz --initramfs initrd.img --cmdline console=ttyS0 --memory 1G --cpus 2";
 
 /// The keys of the console, shown by `pvkit run --help` and by Ctrl-a h.
 pub const CONSOLE_KEYS: &str = "\
@@ -58,9 +62,13 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Boot a guest image.
-    Run(RunOptions),
+    Run(Box<RunOptions>),
     /// The main job: build the demo guest, read a disk of documents, survive being killed; verify everything.
     Demo(DemoOptions),
+    /// Look at a running guest: bus, devices, queues, counters.
+    Inspect(InspectOptions),
+    /// Ask something of a running guest's kernel; status 1 if it refuses or does not answer.
+    Ctl(CtlOptions),
     /// Look at what this machine has for guests, and say what to do about what it lacks; status 1 if they cannot run.
     Doctor(DoctorOptions),
     /// Print completions for a shell.
@@ -96,9 +104,12 @@ pub enum StatsFormat {
 #[derive(Args, Debug)]
 #[command(after_help = CONSOLE_KEYS)]
 pub struct RunOptions {
-    /// ELF image of the guest, with a pvkit note
+    /// What boots: an ELF image with a pvkit note (a PV guest), or a stock Linux kernel (bzImage, or ELF with a PVH note)
     #[arg(long, value_name = "IMAGE")]
     pub kernel: Option<PathBuf>,
+    /// Initial file system of a stock kernel
+    #[arg(long, value_name = "FILE")]
+    pub initramfs: Option<PathBuf>,
     /// Command line handed to the guest
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     pub cmdline: String,
@@ -112,7 +123,8 @@ pub struct RunOptions {
     /// block_size=512|4096,serial=TEXT; may be given several times
     #[arg(long = "disk", value_name = "DISK")]
     pub disks: Vec<DiskOption>,
-    /// A network port: user, tap=NAME, fd=N or none; with mac=ADDRESS,mtu=BYTES,queues=PAIRS, and for user
+    /// A network port: user, tap=NAME, fd=N, passt=SOCKET or none; with mac=ADDRESS,mtu=BYTES,queues=PAIRS,
+    /// offloads=on|off, and for user
     /// publish=[ADDRESS:]PORT:GUEST_PORT[/udp],allow-loopback=on|off; may be given several times
     #[arg(long = "net", value_name = "NET")]
     pub nets: Vec<NetOption>,
@@ -121,15 +133,27 @@ pub struct RunOptions {
     /// told; may be given several times
     #[arg(long = "publish", value_name = "PORTS")]
     pub publish: Vec<PublishOption>,
-    /// The console: stdio, null or file=PATH
-    #[arg(long, value_name = "CONSOLE", default_value = "stdio")]
-    pub console: ConsoleOption,
+    /// The console device: stdio, null or file=PATH [default: stdio; null for a stock kernel]
+    #[arg(long, value_name = "CONSOLE")]
+    pub console: Option<ConsoleOption>,
+    /// The serial line of a stock kernel (ttyS0), likewise [default: stdio, unless the console is there]
+    #[arg(long, value_name = "SERIAL")]
+    pub serial: Option<ConsoleOption>,
+    /// Memory that a stock kernel's driver may share instead of its RAM, beside --memory [default: none]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub window: Option<Size>,
     /// Privilege level of the guest [default: 3 if the image allows it, else 0]
     #[arg(long, value_name = "0|3", value_parser = parse_cpl)]
     pub cpl: Option<u8>,
     /// Which machine runs the guest
     #[arg(long, value_enum, default_value_t = MachineChoice::Kvm)]
     pub machine: MachineChoice,
+    /// A socket by which `pvkit inspect` and `pvkit ctl` reach the run
+    #[arg(long, value_name = "PATH")]
+    pub api_socket: Option<PathBuf>,
+    /// End when the guest restarts, instead of booting it again
+    #[arg(long)]
+    pub no_reboot: bool,
     /// Print counters to standard error at the end
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     pub stats: Option<StatsFormat>,
@@ -171,6 +195,12 @@ pub struct DemoOptions {
     /// Do not try to install a missing compiler target
     #[arg(long)]
     pub offline: bool,
+    /// Keep the web server running at the end, and print its address; Ctrl-C ends it, with status 0
+    #[arg(long)]
+    pub stay: bool,
+    /// The port of 127.0.0.1 on which it then is; implies --stay [default: a free one]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
     /// Keep the log disk's image, in the demo's folder
     #[arg(long)]
     pub keep: bool,
@@ -183,6 +213,31 @@ pub struct DemoOptions {
     /// Break something on purpose; the demo must then fail
     #[arg(long, hide = true)]
     pub mutant: Option<Mutant>,
+}
+
+/// `pvkit inspect`.
+#[derive(Args, Debug)]
+pub struct InspectOptions {
+    /// The API socket of the run: what was given to `pvkit run --api-socket`
+    #[arg(value_name = "SOCKET")]
+    pub socket: PathBuf,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `pvkit ctl`.
+#[derive(Args, Debug)]
+pub struct CtlOptions {
+    /// The API socket of the run: what was given to `pvkit run --api-socket`
+    #[arg(value_name = "SOCKET")]
+    pub socket: PathBuf,
+    /// What to ask for
+    #[arg(value_enum)]
+    pub verb: Verb,
+    /// Seconds that the guest has for its answer; a freeze ends by itself after them
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub patience: u32,
 }
 
 /// `pvkit doctor`.

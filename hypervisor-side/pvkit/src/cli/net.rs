@@ -4,12 +4,13 @@ use super::mac::{Mac, MacError};
 use super::publish::{PublishError, PublishOption};
 use pvkit_abi::net::{MAX_MTU, MIN_MTU};
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// What a port can be plugged into.
-const KINDS: &str = "user, tap=NAME, fd=N, none";
+const KINDS: &str = "user, tap=NAME, fd=N, passt=SOCKET, none";
 /// Keys that a port takes.
-const KEYS: &str = "publish, allow-loopback, mac, mtu, queues";
+const KEYS: &str = "publish, allow-loopback, mac, mtu, queues, offloads";
 /// Most pairs of queues of one port.
 const MOST_PAIRS: u16 = 8;
 /// MTU where none is given: Ethernet's.
@@ -26,6 +27,8 @@ pub struct NetOption {
     pub mtu: u16,
     /// Pairs of queues.
     pub pairs: u16,
+    /// Whether the guest may leave checksums and cutting to the host.
+    pub offloads: bool,
 }
 
 /// What a port is plugged into.
@@ -42,6 +45,8 @@ pub enum NetKind {
     Tap(String),
     /// A TAP that whoever started us has opened.
     Descriptor(i32),
+    /// Another program behind a UNIX socket: passt, or one that speaks its protocol.
+    Passt(PathBuf),
     /// There is no port.
     None,
 }
@@ -99,6 +104,7 @@ struct Pairs {
     mac: Option<Mac>,
     mtu: Option<u16>,
     queues: Option<u16>,
+    offloads: Option<bool>,
 }
 
 impl Pairs {
@@ -117,9 +123,12 @@ impl Pairs {
                 self.publish.push(value.parse().map_err(NetOptionError::Publish)?);
                 Ok(())
             }
-            "allow-loopback" => once("allow-loopback", &mut self.allow_loopback, parse_switch(value)?),
+            "allow-loopback" => {
+                once("allow-loopback", &mut self.allow_loopback, parse_switch("allow-loopback", value)?)
+            }
             "mac" => once("mac", &mut self.mac, value.parse().map_err(NetOptionError::Mac)?),
             "mtu" => once("mtu", &mut self.mtu, parse_number("mtu", value, (MIN_MTU, MAX_MTU))?),
+            "offloads" => once("offloads", &mut self.offloads, parse_switch("offloads", value)?),
             "queues" => once("queues", &mut self.queues, parse_number("queues", value, (1, MOST_PAIRS))?),
             _ => Err(NetOptionError::UnknownKey(key.into())),
         }
@@ -133,6 +142,7 @@ impl Pairs {
             ("mac", !is_port && self.mac.is_some()),
             ("mtu", !is_port && self.mtu.is_some()),
             ("queues", !is_port && self.queues.is_some()),
+            ("offloads", !is_port && self.offloads.is_some()),
         ];
         match unused.iter().find(|(_, is_given)| *is_given) {
             Some((key, _)) => Err(NetOptionError::NotForKind { key, kind }),
@@ -159,14 +169,16 @@ impl FromStr for NetOption {
         match &mut kind {
             NetKind::Tap(_) => pairs.check_unused("tap", true)?,
             NetKind::Descriptor(_) => pairs.check_unused("fd", true)?,
+            NetKind::Passt(_) => pairs.check_unused("passt", true)?,
             NetKind::None => pairs.check_unused("none", false)?,
             NetKind::User { publish, allow_loopback } => {
                 publish.clone_from(&pairs.publish);
                 *allow_loopback = pairs.allow_loopback.unwrap_or(false);
             }
         }
-        let Pairs { mac, mtu, queues, .. } = pairs;
-        Ok(Self { kind, mac, mtu: mtu.unwrap_or(DEFAULT_MTU), pairs: queues.unwrap_or(1) })
+        let Pairs { mac, mtu, queues, offloads, .. } = pairs;
+        let (mtu, pairs) = (mtu.unwrap_or(DEFAULT_MTU), queues.unwrap_or(1));
+        Ok(Self { kind, mac, mtu, pairs, offloads: offloads.unwrap_or(true) })
     }
 }
 
@@ -177,20 +189,17 @@ fn parse_kind(word: &str) -> Result<NetKind, NetOptionError> {
         None if word == "tap" => Err(NetOptionError::NoTapName),
         Some(("tap", "")) => Err(NetOptionError::NoTapName),
         Some(("tap", name)) => Ok(NetKind::Tap(name.into())),
+        Some(("passt", path)) if !path.is_empty() => Ok(NetKind::Passt(path.into())),
         Some(("fd", number)) => parse_number("fd", number, (0, u16::MAX)).map(|fd| NetKind::Descriptor(fd.into())),
         _ => Err(NetOptionError::UnknownKind(word.into())),
     }
 }
 
-fn parse_switch(text: &str) -> Result<bool, NetOptionError> {
+fn parse_switch(key: &'static str, text: &str) -> Result<bool, NetOptionError> {
     match text {
         "on" => Ok(true),
         "off" => Ok(false),
-        _ => Err(NetOptionError::BadValue {
-            key: "allow-loopback",
-            value: text.into(),
-            expected: "one of on, off".into(),
-        }),
+        _ => Err(NetOptionError::BadValue { key, value: text.into(), expected: "one of on, off".into() }),
     }
 }
 
@@ -218,6 +227,7 @@ mod tests {
         assert_eq!((net.mac, net.mtu, net.pairs), (None, 1500, 1));
         assert_eq!("tap=pv0".parse::<NetOption>().unwrap().kind, NetKind::Tap("pv0".into()));
         assert_eq!("fd=7".parse::<NetOption>().unwrap().kind, NetKind::Descriptor(7));
+        assert_eq!("passt=/run/p".parse::<NetOption>().unwrap().kind, NetKind::Passt("/run/p".into()));
         assert_eq!("none".parse::<NetOption>().unwrap().kind, NetKind::None);
     }
 
@@ -239,6 +249,7 @@ mod tests {
             ("mac=52:54:00:12:34:56", "unknown network", "user, tap=NAME"),
             ("tap", "`tap=`", "ip tuntap add"),
             ("tap=", "`tap=`", "ip tuntap add"),
+            ("passt=", "unknown network", "passt=SOCKET"),
             ("fd=", "`fd=`", "number from 0"),
             ("fd=-1", "`fd=-1`", "number from 0"),
             ("user,mtu", "`mtu`", "key=value"),
@@ -257,6 +268,8 @@ mod tests {
             ("tap=pv0,publish=8080:80", "`publish=`", "leave it out"),
             ("fd=3,allow-loopback=on", "`allow-loopback=`", "leave it out"),
             ("none,mtu=1500", "`mtu=`", "leave it out"),
+            ("user,offloads=maybe", "offloads=maybe", "on, off"),
+            ("none,offloads=on", "`offloads=`", "leave it out"),
         ] {
             let message = text.parse::<NetOption>().expect_err(text).to_string();
             assert!(message.contains(thing) && message.contains(remedy), "{text}: {message}");

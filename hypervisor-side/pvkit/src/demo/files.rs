@@ -1,11 +1,16 @@
-//! First half of the main job: the guest reads every file of the document disk and reports its SHA-256.
+//! First half of the main job: every file of the document disk is fetched from the guest's web server, and its SHA-256
+//! compared with the original's.
 
-use super::documents::{Hashes, parse_line};
-use super::leash::Leash;
-use super::session::{Guest, Session, SessionError};
+use super::documents::{Hash, Hashes};
+use super::web::{Client, WebError};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fmt;
 
-/// What the guest reported.
+/// Most bytes of a file: more than any document has.
+const MAX_FILE: u64 = 64 << 20;
+
+/// What was fetched.
 #[derive(Clone, Copy, Debug)]
 pub struct FilesRead {
     /// Files, all of them right.
@@ -14,32 +19,26 @@ pub struct FilesRead {
     pub bytes: u64,
 }
 
-/// Why the guest's report is not accepted.
+/// Why the guest's files are not accepted.
 #[derive(Debug)]
 pub enum FilesError {
-    /// The console could not be followed.
-    Session(SessionError),
+    /// The server does not answer.
+    Web(WebError),
     /// A file that the disk does not have.
     Extra(String),
-    /// A file reported twice.
-    Twice(String),
     /// Another hash than the original's.
     Differs(String),
-    /// Files that were not reported.
+    /// Files that the server does not list.
     Missing(Vec<String>),
-    /// The guest's own count differs from its lines.
-    Count { said: usize, lines: usize },
 }
 
 impl fmt::Display for FilesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Session(_) => write!(f, "the guest did not report its files"),
-            Self::Extra(path) => write!(f, "the guest reports a file that is not on the disk: {path}"),
-            Self::Twice(path) => write!(f, "the guest reports a file twice: {path}"),
-            Self::Differs(path) => write!(f, "the guest read other bytes than the original's: {path}"),
-            Self::Missing(paths) => write!(f, "the guest did not report {} files: {}", paths.len(), paths.join(", ")),
-            Self::Count { said, lines } => write!(f, "the guest says {said} files and reported {lines}"),
+            Self::Web(_) => write!(f, "the guest does not serve its files"),
+            Self::Extra(path) => write!(f, "the guest lists a file that is not on the disk: {path}"),
+            Self::Differs(path) => write!(f, "the guest serves other bytes than the original's: {path}"),
+            Self::Missing(paths) => write!(f, "the guest does not list {} files: {}", paths.len(), paths.join(", ")),
         }
     }
 }
@@ -47,71 +46,45 @@ impl fmt::Display for FilesError {
 impl std::error::Error for FilesError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Session(error) => Some(error),
+            Self::Web(error) => Some(error),
             _ => None,
         }
     }
 }
 
-impl From<SessionError> for FilesError {
-    fn from(error: SessionError) -> Self {
-        Self::Session(error)
+impl From<WebError> for FilesError {
+    fn from(error: WebError) -> Self {
+        Self::Web(error)
     }
 }
 
-/// A line of the report.
-#[derive(Debug, PartialEq, Eq)]
-enum Line {
-    File(String, [u8; 32]),
-    Total { files: usize, bytes: u64 },
-}
-
-/// Boots the guest, reads its report, compares.
+/// Fetches the list of files and every file on it, and compares.
 ///
 /// # Errors
 /// Anything but all files with the right hashes.
-pub fn verify(guest: &Guest, leash: &Leash, originals: &Hashes) -> Result<FilesRead, FilesError> {
-    let session = Session::start(guest, leash, "app=files")?;
-    let mut seen = Hashes::new();
-    let total = loop {
-        match session.expect("files", parse)? {
-            Line::File(path, hash) => check_file(&mut seen, originals, path, hash)?,
-            Line::Total { files, bytes } => break FilesRead { files, bytes },
+pub fn verify(client: &Client, originals: &Hashes) -> Result<FilesRead, FilesError> {
+    check_list(&client.text("/")?, originals)?;
+    let mut read = FilesRead { files: 0, bytes: 0 };
+    for (path, original) in originals {
+        let bytes = client.get(&format!("/{path}"), MAX_FILE)?;
+        if Hash::from(Sha256::digest(&bytes)) != *original {
+            return Err(FilesError::Differs(path.clone()));
         }
-    };
-    session.finish()?;
-    check_all(&seen, originals, total)
+        read.files += 1;
+        read.bytes += bytes.len() as u64;
+    }
+    Ok(read)
 }
 
-fn check_file(seen: &mut Hashes, originals: &Hashes, path: String, hash: [u8; 32]) -> Result<(), FilesError> {
-    match originals.get(&path) {
-        None => Err(FilesError::Extra(path)),
-        Some(original) if *original != hash => Err(FilesError::Differs(path)),
-        Some(_) if seen.contains_key(&path) => Err(FilesError::Twice(path)),
-        Some(_) => {
-            seen.insert(path, hash);
-            Ok(())
-        }
+/// A line per file: its size, then its path.
+fn check_list(list: &str, originals: &Hashes) -> Result<(), FilesError> {
+    let paths = list.lines().filter_map(|line| line.trim_start().split_once(' '));
+    let listed: BTreeSet<&str> = paths.map(|(_, path)| path.trim_start_matches('/')).collect();
+    if let Some(extra) = listed.iter().find(|path| !originals.contains_key(**path)) {
+        return Err(FilesError::Extra((*extra).to_owned()));
     }
-}
-
-fn check_all(seen: &Hashes, originals: &Hashes, total: FilesRead) -> Result<FilesRead, FilesError> {
-    let missing: Vec<String> = originals.keys().filter(|path| !seen.contains_key(*path)).cloned().collect();
-    if !missing.is_empty() {
-        return Err(FilesError::Missing(missing));
-    }
-    if total.files != seen.len() {
-        return Err(FilesError::Count { said: total.files, lines: seen.len() });
-    }
-    Ok(total)
-}
-
-fn parse(line: &str) -> Option<Line> {
-    if let Some(rest) = line.strip_prefix("sha256 ") {
-        return parse_line(rest).map(|(path, hash)| Line::File(path, hash));
-    }
-    let (files, bytes) = line.strip_prefix("files ")?.split_once(" bytes ")?;
-    Some(Line::Total { files: files.parse().ok()?, bytes: bytes.parse().ok()? })
+    let missing: Vec<String> = originals.keys().filter(|path| !listed.contains(path.as_str())).cloned().collect();
+    if missing.is_empty() { Ok(()) } else { Err(FilesError::Missing(missing)) }
 }
 
 #[cfg(test)]
@@ -119,36 +92,19 @@ mod tests {
     use super::*;
 
     fn originals() -> Hashes {
-        Hashes::from([("a".into(), [1; 32]), ("b".into(), [2; 32])])
+        Hashes::from([("a b".into(), [1; 32]), ("c/d".into(), [2; 32])])
     }
 
     #[test]
-    fn lines_of_the_report_are_understood() {
-        assert_eq!(parse("files 2 bytes 30"), Some(Line::Total { files: 2, bytes: 30 }));
-        assert_eq!(parse(&format!("sha256 {}  /x/y", "01".repeat(32))), Some(Line::File("x/y".into(), [1; 32])));
-        assert_eq!(parse("hello"), None);
-        assert_eq!(parse("files two bytes 3"), None);
+    fn list_with_every_file_is_accepted() {
+        assert!(check_list("           3 /a b\n          12 /c/d\n", &originals()).is_ok());
     }
 
     #[test]
-    fn wrong_extra_and_repeated_files_are_refused() {
-        let mut seen = Hashes::new();
-        assert!(check_file(&mut seen, &originals(), "a".into(), [1; 32]).is_ok());
-        assert!(matches!(check_file(&mut seen, &originals(), "a".into(), [1; 32]), Err(FilesError::Twice(_))));
-        assert!(matches!(check_file(&mut seen, &originals(), "b".into(), [1; 32]), Err(FilesError::Differs(_))));
-        assert!(matches!(check_file(&mut seen, &originals(), "c".into(), [1; 32]), Err(FilesError::Extra(_))));
-    }
-
-    #[test]
-    fn missing_files_and_wrong_counts_are_refused() {
-        let total = FilesRead { files: 2, bytes: 9 };
-        let mut seen = Hashes::from([("a".into(), [1; 32])]);
-        assert!(matches!(check_all(&seen, &originals(), total), Err(FilesError::Missing(names)) if names == ["b"]));
-        seen.insert("b".into(), [2; 32]);
-        assert!(check_all(&seen, &originals(), total).is_ok());
-        assert!(matches!(
-            check_all(&seen, &originals(), FilesRead { files: 3, ..total }),
-            Err(FilesError::Count { .. })
-        ));
+    fn extra_and_missing_files_are_named() {
+        let extra = check_list("3 /a b\n12 /c/d\n1 /x\n", &originals());
+        assert!(matches!(extra, Err(FilesError::Extra(path)) if path == "x"));
+        let missing = check_list("12 /c/d", &originals());
+        assert!(matches!(missing, Err(FilesError::Missing(paths)) if paths == ["a b"]));
     }
 }

@@ -83,6 +83,13 @@ impl Leash {
         }
     }
 
+    /// Asks the child to end.
+    pub fn ask(&self) {
+        if let Some(child) = &mut self.state().child {
+            end(child);
+        }
+    }
+
     /// Waits for the child; ends it when `patience` is over.
     ///
     /// # Errors

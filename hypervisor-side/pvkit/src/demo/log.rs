@@ -1,14 +1,16 @@
-//! Second half of the main job: the guest appends records to a log, is killed at a random moment, and boots again:
-//! every record whose acknowledgement was read before the kill must be there.
+//! Second half of the main job: records are posted to the guest's web server, which appends them to a log; the guest is
+//! killed at a random moment, and boots again: every record whose acknowledgement came must be there.
 //!
 //! The disk's cache is volatile: what the guest did not flush goes with the killed process. The host reads the image by
-//! itself too, between two lives of the guest, so that a guest which only claims to find its records is noticed.
+//! itself too, between two lives of the guest, so that a guest which only claims to find its records is noticed. What a record says follows from its number, so
+//! that one that is torn, or was never sent, is noticed too.
 
 use super::leash::Leash;
 use super::log_image;
 use super::random::Random;
 use super::say::say;
 use super::session::{Guest, Session, SessionError};
+use super::web::{Client, WebError};
 use super::workshop::RunFile;
 use std::fmt;
 use std::io;
@@ -19,7 +21,7 @@ use std::time::Duration;
 const KILLS: u32 = 3;
 /// Records acknowledged in a life before the kill, at least and at most.
 const RECORDS: (u64, u64) = (16, 200);
-/// After that many the kill comes at any moment within this, in microseconds: between two acknowledgements as well.
+/// After that many the kill comes at any moment within this, in microseconds, while more are being posted.
 const MOMENT_US: (u64, u64) = (0, 3000);
 /// Records of the last life, which ends by itself.
 const LAST_RECORDS: u64 = 16;
@@ -36,8 +38,10 @@ pub struct LogKept {
 /// Why the log is not accepted.
 #[derive(Debug)]
 pub enum LogError {
-    /// The console could not be followed.
+    /// The guest could not be started or ended.
     Session(SessionError),
+    /// Its server does not do its work.
+    Web(WebError),
     /// The image could not be read by the host.
     Image(io::Error),
     /// Acknowledged records are gone: what the guest finds.
@@ -51,7 +55,7 @@ pub enum LogError {
 impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Session(_) => write!(f, "the guest did not keep its log"),
+            Self::Session(_) | Self::Web(_) => write!(f, "the guest did not keep its log"),
             Self::Image(_) => write!(f, "the log's image cannot be read by the host"),
             Self::GuestLost { acknowledged, found } => {
                 write!(f, "{acknowledged} records were acknowledged, and after the kill the guest finds {found}")
@@ -70,6 +74,7 @@ impl std::error::Error for LogError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Session(error) => Some(error),
+            Self::Web(error) => Some(error),
             Self::Image(error) => Some(error),
             _ => None,
         }
@@ -82,78 +87,94 @@ impl From<SessionError> for LogError {
     }
 }
 
+impl From<WebError> for LogError {
+    fn from(error: WebError) -> Self {
+        Self::Web(error)
+    }
+}
+
 /// The log as the demo knows it: how many records must be there.
 struct Log<'a> {
     guest: &'a Guest,
     leash: &'a Leash,
     image: &'a RunFile,
-    cmdline: String,
+    mode: &'a str,
+    seed: u64,
     acknowledged: u64,
 }
 
-/// Lets the guest append, kills it, and looks; several times.
+/// Lets the guest append, kills it, and looks; several times. `mode` stands behind the guest's command line, `seed` is
+/// part of what the records say.
 ///
 /// # Errors
 /// An acknowledged record is gone, or a guest does not do its work.
-pub fn verify(
-    guest: &Guest,
-    leash: &Leash,
-    image: &RunFile,
-    mode: &str,
-    random: &mut Random,
-) -> Result<LogKept, LogError> {
-    let cmdline = format!("app=log disk=1{mode}");
-    let mut log = Log { guest, leash, image, cmdline, acknowledged: 0 };
+pub fn verify(guest: &Guest, leash: &Leash, image: &RunFile, mode: &str, seed: u64) -> Result<LogKept, LogError> {
+    let random = &mut Random::from_seed(seed);
+    let mut log = Log { guest, leash, image, mode, seed, acknowledged: 0 };
     for life in 1..=KILLS {
         let (found, added) = log.live_and_die(random)?;
         say(format_args!("log: life {life}: found {found}, acknowledged {added} more, killed"));
         log.check_image()?;
     }
     let found = log.last_life()?;
-    say(format_args!("log: life {}: found {found}, acknowledged {LAST_RECORDS} more, ended by itself", KILLS + 1));
+    say(format_args!("log: life {}: found {found}, acknowledged {LAST_RECORDS} more, ended in good order", KILLS + 1));
     log.check_image()?;
     Ok(LogKept { acknowledged: log.acknowledged, kills: KILLS })
 }
 
 impl Log<'_> {
     fn live_and_die(&mut self, random: &mut Random) -> Result<(u64, u64), LogError> {
-        let session = Session::start(self.guest, self.leash, &self.cmdline)?;
-        let found = self.check_found(&session)?;
-        let before = found;
+        let (session, client) = Session::serve(self.guest, self.leash, self.mode)?;
+        let found = self.check_found(&client)?;
         for _ in 0..random.between(RECORDS.0, RECORDS.1) {
-            let acked = session.expect("acked", |line| number(line, "acked "))?;
-            self.count(acked)?;
+            self.post(&client)?;
         }
-        thread::sleep(Duration::from_micros(random.between(MOMENT_US.0, MOMENT_US.1)));
-        for line in session.kill()? {
-            if let Some(acked) = number(&line, "acked ") {
-                self.count(acked)?;
+        let (moment, leash) = (Duration::from_micros(random.between(MOMENT_US.0, MOMENT_US.1)), self.leash.clone());
+        let killer = thread::spawn(move || {
+            thread::sleep(moment);
+            leash.kill();
+        });
+        loop {
+            match self.post(&client) {
+                Ok(()) => {}
+                Err(LogError::Web(_)) => break,
+                Err(other) => return Err(other),
             }
         }
-        Ok((found, self.acknowledged - before))
+        let _ = killer.join();
+        session.gone()?;
+        Ok((found, self.acknowledged - found))
     }
 
     fn last_life(&mut self) -> Result<u64, LogError> {
-        let cmdline = format!("{} count={LAST_RECORDS}", self.cmdline);
-        let session = Session::start(self.guest, self.leash, &cmdline)?;
-        let found = self.check_found(&session)?;
+        let (session, client) = Session::serve(self.guest, self.leash, self.mode)?;
+        let found = self.check_found(&client)?;
         for _ in 0..LAST_RECORDS {
-            let acked = session.expect("acked", |line| number(line, "acked "))?;
-            self.count(acked)?;
+            self.post(&client)?;
         }
-        session.finish()?;
+        session.stop()?;
         Ok(found)
     }
 
-    /// What the guest finds after boot: all that was acknowledged, perhaps a few that were under way.
-    fn check_found(&mut self, session: &Session<'_>) -> Result<u64, LogError> {
-        let found = session.expect("found", |line| number(line, "found "))?;
+    /// What the guest finds after boot: all that was acknowledged, perhaps one that was under way.
+    fn check_found(&mut self, client: &Client) -> Result<u64, LogError> {
+        let answer = client.text("/log")?;
+        let found = answer.parse().map_err(|_| WebError::Strange { path: "/log".into(), answer })?;
         if found < self.acknowledged {
             return Err(LogError::GuestLost { acknowledged: self.acknowledged, found });
         }
         // The guest goes on behind the last record that it found.
         self.acknowledged = found;
         Ok(found)
+    }
+
+    /// Posts the next record and waits for its acknowledgement.
+    fn post(&mut self, client: &Client) -> Result<(), LogError> {
+        let answer = client.post("/log", &text(self.seed, self.acknowledged))?;
+        match number(&answer, "acked ") {
+            Some(acked) => self.count(acked),
+            None => Err(WebError::Strange { path: "/log".into(), answer }.into()),
+        }
     }
 
     /// The guest acknowledges one record: the next one, counted from 0.
@@ -166,12 +187,18 @@ impl Log<'_> {
     }
 
     fn check_image(&self) -> Result<(), LogError> {
-        let found = log_image::records(&self.image.file).map_err(LogError::Image)?;
+        let seed = self.seed;
+        let found = log_image::records(&self.image.file, |number| text(seed, number)).map_err(LogError::Image)?;
         if found < self.acknowledged {
             return Err(LogError::HostLost { acknowledged: self.acknowledged, found });
         }
         Ok(())
     }
+}
+
+/// What a record says.
+fn text(seed: u64, number: u64) -> String {
+    format!("record {number} of the demo with seed {seed}")
 }
 
 fn number(line: &str, word: &str) -> Option<u64> {

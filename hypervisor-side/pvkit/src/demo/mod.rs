@@ -1,8 +1,8 @@
 //! `pvkit demo`: the main job, from the sources to a verdict.
 //!
-//! It builds the guest image and a disk of documents, then starts this same program once per life of the guest: one
-//! that reads every file, and several that append to a log and are killed. Everything a guest says is compared with
-//! what the host knows. The first and the last line say which machine it was.
+//! It builds the guest image, which is a web server, and a disk of documents, then starts this same program once per life of
+//! the guest: one from which every file is fetched, and several to which records are posted and that are killed. Everything
+//! a guest answers is compared with what the host knows. The first and the last line say which machine it was.
 //!
 //! *Not here.* How a guest is run: that is `pvkit run`, started as any user could.
 
@@ -18,6 +18,7 @@ mod random;
 mod ready_made;
 mod say;
 mod session;
+mod web;
 mod workshop;
 
 pub use guest_image::targets as guest_targets;
@@ -26,9 +27,8 @@ use crate::cli::{DemoOptions, DocumentDiskOptions, MachineChoice, Mutant};
 use crate::failure::Failure;
 use crate::signals;
 use leash::Leash;
-use random::Random;
 use say::say;
-use session::Guest;
+use session::{Guest, Session};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -44,12 +44,18 @@ const LOG_BYTES: u64 = 4 << 20;
 pub fn demo(options: &DemoOptions) -> Result<ExitCode, Failure> {
     let leash = Leash::default();
     let cut = leash.clone();
-    let caught = signals::watch(move || cut.cut()).map_err(Failure::run)?;
+    let caught = signals::watch(signals::PATIENCE, move || cut.cut()).map_err(Failure::run)?;
     let start = Instant::now();
     let (machine, words) = choose_machine(options)?;
-    let result = main_job(options, machine, &leash);
+    let mut serving = false;
+    let result = main_job(options, machine, &leash, &mut serving);
     let seconds = start.elapsed().as_secs_f64();
     match (result, caught.signal()) {
+        // What was to be shown is shown, and there is no other way to end a server that stays.
+        (_, Some(_)) if serving => {
+            say(format_args!("pvkit demo: the server is ended"));
+            Ok(ExitCode::SUCCESS)
+        }
         (_, Some(signal)) => Err(Failure::signal(signal)),
         (Ok(verdict), None) => {
             say(format_args!("pvkit demo passed on {words} in {seconds:.1} s: {verdict}"));
@@ -76,13 +82,19 @@ fn choose_machine(options: &DemoOptions) -> Result<(MachineChoice, &'static str)
     Ok((machine, words))
 }
 
-fn main_job(options: &DemoOptions, machine: MachineChoice, leash: &Leash) -> Result<String, Failure> {
+fn main_job(
+    options: &DemoOptions,
+    machine: MachineChoice,
+    leash: &Leash,
+    serving: &mut bool,
+) -> Result<String, Failure> {
     let workshop = open_workshop()?;
     let kernel = kernel(options, machine, &workshop, leash)?;
     let documents = disk_image::make(&workshop, leash, options.ready_made, disk_image::LIMIT).map_err(Failure::run)?;
     say(format_args!("document disk: {} files, {}", documents.hashes.len(), documents.origin));
     let log = log_disk(&workshop, options.keep)?;
     let mut stats = workshop.unnamed(0).map_err(Failure::run)?;
+    let published = workshop.unnamed(0).map_err(Failure::run)?;
     let guest = Guest {
         kernel,
         cpl: options.cpl,
@@ -90,9 +102,11 @@ fn main_job(options: &DemoOptions, machine: MachineChoice, leash: &Leash) -> Res
         documents: documents.image.path.clone(),
         log: log.path.clone(),
         stats: stats.path.clone(),
+        published: published.path.clone(),
+        port: 0,
     };
-    let files = files::verify(&guest, leash, &documents.hashes).map_err(Failure::run)?;
-    say(format_args!("files: {} read, {} bytes, every SHA-256 is the original's", files.files, files.bytes));
+    let files = fetch_files(&guest, leash, &documents.hashes)?;
+    say(format_args!("files: {} fetched, {} bytes, every SHA-256 is the original's", files.files, files.bytes));
     counters::show("files", &counters::take(&mut stats).map_err(Failure::run)?);
     let kept = keep_log(options, &guest, leash, &log)?;
     counters::show("log, last life", &counters::take(&mut stats).map_err(Failure::run)?);
@@ -100,7 +114,29 @@ fn main_job(options: &DemoOptions, machine: MachineChoice, leash: &Leash) -> Res
         say(format_args!("log disk: kept as {}", log.path.display()));
     }
     let (records, kills) = (kept.acknowledged, kept.kills);
-    Ok(format!("{} files verified, {records} log records kept over {kills} kills", files.files))
+    let verdict = format!("{} files verified, {records} log records kept over {kills} kills", files.files);
+    if options.stay || options.port.is_some() {
+        say(format_args!("so far: {verdict}"));
+        stay(Guest { port: options.port.unwrap_or(0), ..guest }, leash, serving)?;
+    }
+    Ok(verdict)
+}
+
+/// Boots the web server and fetches everything from it.
+fn fetch_files(guest: &Guest, leash: &Leash, originals: &documents::Hashes) -> Result<files::FilesRead, Failure> {
+    let (session, client) = Session::serve(guest, leash, "").map_err(Failure::run)?;
+    let fetched = files::verify(&client, originals).map_err(Failure::run);
+    // An orderly end, so that its counters are written.
+    session.stop().map_err(Failure::run)?;
+    fetched
+}
+
+/// Serves until a signal comes, or the guest ends.
+fn stay(guest: Guest, leash: &Leash, serving: &mut bool) -> Result<(), Failure> {
+    let (session, client) = Session::serve(&guest, leash, "").map_err(Failure::run)?;
+    say(format_args!("serving {} until Ctrl-C", client.url()));
+    *serving = true;
+    session.stay().map_err(Failure::run)
 }
 
 fn open_workshop() -> Result<Workshop, Failure> {
@@ -142,7 +178,7 @@ fn keep_log(options: &DemoOptions, guest: &Guest, leash: &Leash, log: &RunFile) 
         Some(Mutant::GuestNoflush) => " mode=noflush",
         Some(Mutant::BackendNoflush) | None => "",
     };
-    log::verify(guest, leash, log, mode, &mut Random::from_seed(seed)).map_err(Failure::run)
+    log::verify(guest, leash, log, mode, seed).map_err(Failure::run)
 }
 
 /// `pvkit document-disk`: the demo's disk as a file.

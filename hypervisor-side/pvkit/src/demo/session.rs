@@ -2,6 +2,7 @@
 
 use super::leash::{Leash, LeashError};
 use super::say::say;
+use super::web::Client;
 use crate::cli::Mutant;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
@@ -33,6 +34,10 @@ pub struct Guest {
     pub log: PathBuf,
     /// Where counters are written.
     pub stats: PathBuf,
+    /// Where it is written which port of this machine leads to the guest.
+    pub published: PathBuf,
+    /// That port; 0: a free one.
+    pub port: u16,
 }
 
 /// Why a guest's console could not be followed to its end.
@@ -46,6 +51,8 @@ pub enum SessionError {
     Ended { expected: &'static str, status: Option<ExitStatus> },
     /// The guest itself reports an error.
     Status(ExitStatus),
+    /// It is not known where its web server is.
+    Port(String),
 }
 
 impl fmt::Display for SessionError {
@@ -59,6 +66,7 @@ impl fmt::Display for SessionError {
             Self::Ended { expected, status: None } => {
                 write!(f, "the guest's console ended before it said `{expected}`")
             }
+            Self::Port(told) => write!(f, "no port of this machine is told to lead to the guest, but {told:?}"),
             Self::Status(status) => write!(f, "the guest ended with {status}; its messages are above"),
         }
     }
@@ -110,6 +118,20 @@ impl<'a> Session<'a> {
         Ok(Self { leash, lines, patience })
     }
 
+    /// Boots the guest as a web server; with a client of it, once it serves.
+    ///
+    /// # Errors
+    /// As for [`Session::start`] and [`Session::expect`]; or its port is not told.
+    pub fn serve(guest: &Guest, leash: &'a Leash, mode: &str) -> Result<(Self, Client), SessionError> {
+        let session = Self::start(guest, leash, &format!("app=web{mode}"))?;
+        session.expect("web ready", |line| line.starts_with("web ready").then_some(()))?;
+        let told = std::fs::read_to_string(&guest.published).map_err(LeashError::Start)?;
+        let host =
+            told.split_whitespace().find_map(|word| word.parse().ok()).ok_or(SessionError::Port(told.clone()))?;
+        let client = Client::new(host, session.patience);
+        Ok((session, client))
+    }
+
     /// The next whole line of the console; `None` at its end.
     ///
     /// # Errors
@@ -146,21 +168,32 @@ impl<'a> Session<'a> {
         Err(SessionError::Ended { expected, status: self.leash.wait(self.patience).ok() })
     }
 
-    /// Ends the process as the power would, and answers what its console still said.
+    /// Waits as long as the guest runs; what it says is shown.
+    ///
+    /// # Errors
+    /// It ends, however it does.
+    pub fn stay(self) -> Result<(), SessionError> {
+        for line in &self.lines {
+            say(format_args!("  guest: {line}"));
+        }
+        Err(SessionError::Status(self.leash.wait(self.patience)?))
+    }
+
+    /// Waits for the end of a process that was killed.
     ///
     /// # Errors
     /// The process does not go.
-    pub fn kill(self) -> Result<Vec<String>, SessionError> {
-        self.leash.kill();
+    pub fn gone(self) -> Result<(), SessionError> {
         self.leash.wait(self.patience)?;
-        Ok(self.lines.iter().collect())
+        Ok(())
     }
 
-    /// Waits for the guest's own end.
+    /// Asks the process to end the guest, which shuts down in good order, and waits for it.
     ///
     /// # Errors
     /// It does not end, or ends with an error.
-    pub fn finish(self) -> Result<(), SessionError> {
+    pub fn stop(self) -> Result<(), SessionError> {
+        self.leash.ask();
         match self.leash.wait(self.patience)? {
             status if status.success() => Ok(()),
             status => Err(SessionError::Status(status)),
@@ -184,6 +217,8 @@ impl Guest {
         }
         command.arg("--disk").arg(disk(&self.documents, "readonly=on,serial=documents"));
         command.arg("--disk").arg(disk(&self.log, "cache=volatile,serial=log"));
+        command.args(["--net", "user", "--publish", &format!("{}:80", self.port)]);
+        command.arg("--published-file").arg(&self.published);
         command.arg("--stats-file").arg(&self.stats);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         Ok(command)

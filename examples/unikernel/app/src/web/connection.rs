@@ -47,6 +47,7 @@ pub(super) struct Shared<'a, F, R> {
 enum Tail<T> {
     Nothing,
     Index(Range<u64>),
+    Page(Range<u64>),
     File(T, Range<u64>),
 }
 
@@ -164,6 +165,8 @@ impl<T> Connection<T> {
         shared: &mut Shared<'_, F, R>,
     ) -> bool {
         match http::parse(&self.input) {
+            // It is looked at again when there is something to do, the end of the hold included.
+            Ok(Parsed::Whole(request)) if request.wish == Ok(Wish::Append) && shared.records.is_held() => return false,
             Ok(Parsed::Whole(request)) => {
                 self.input.drain(..request.head);
                 self.keep_alive = request.keep_alive;
@@ -206,6 +209,11 @@ impl<T> Connection<T> {
                 let length = shared.files.index().len() as u64;
                 self.text = http::head(Status::OK, TEXT, length, self.keep_alive);
                 self.tail = if head_only { Tail::Nothing } else { Tail::Index(0..length) };
+            }
+            Ok(Wish::Page) => {
+                let length = shared.files.page().len() as u64;
+                self.text = http::head(Status::OK, http::HTML, length, self.keep_alive);
+                self.tail = if head_only { Tail::Nothing } else { Tail::Page(0..length) };
             }
             Ok(Wish::Count) => self.say(Status::OK, &alloc::format!("{}\n", shared.records.count()), head_only),
             Ok(Wish::Append) => match shared.records.append(self.input.get(..request.body).unwrap_or(&[])) {
@@ -269,10 +277,8 @@ impl<T> Connection<T> {
     fn send_tail<F: Files<File = T>>(&mut self, socket: &mut tcp::Socket<'_>, files: &mut F) -> Option<usize> {
         let (sent, rest) = match &mut self.tail {
             Tail::Nothing => return Some(0),
-            Tail::Index(rest) => {
-                let part = usize::try_from(rest.start).ok().and_then(|at| files.index().get(at..))?;
-                (socket.send_slice(part).ok()?, rest)
-            }
+            Tail::Index(rest) => (send_from(socket, files.index(), rest)?, rest),
+            Tail::Page(rest) => (send_from(socket, files.page(), rest)?, rest),
             Tail::File(file, rest) => (send_file(socket, files, file, rest)?, rest),
         };
         rest.start += sent as u64;
@@ -281,6 +287,11 @@ impl<T> Connection<T> {
         }
         Some(sent)
     }
+}
+
+fn send_from(socket: &mut tcp::Socket<'_>, text: &[u8], rest: &Range<u64>) -> Option<usize> {
+    let part = usize::try_from(rest.start).ok().and_then(|at| text.get(at..))?;
+    socket.send_slice(part).ok()
 }
 
 /// Reads the next piece straight into the socket's buffer.

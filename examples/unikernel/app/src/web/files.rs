@@ -1,5 +1,6 @@
 //! The files that are served: a door that the tests have a fake of, and the ext4 disk behind it.
 
+use super::page;
 use crate::Failure;
 use crate::ext4::FileSystem;
 use crate::files::list;
@@ -20,6 +21,8 @@ pub(super) trait Files {
     type Error;
     /// One line per file: size, path.
     fn index(&self) -> &[u8];
+    /// The same as a page with links.
+    fn page(&self) -> &[u8];
     /// Opens a regular file; `None` if there is none. Its length with it.
     fn open(&mut self, path: &[u8]) -> Result<Option<(Self::File, u64)>, Self::Error>;
     /// Reads at `position`, at least a byte; 0 at the end.
@@ -31,6 +34,7 @@ pub(super) struct DiskFiles<'p, P: Platform> {
     disk: FileSystem<'p, P>,
     files: Ext4,
     index: Text,
+    page: Text,
     /// Regular files.
     pub(super) count: u64,
 }
@@ -39,7 +43,7 @@ impl<'p, P: Platform> DiskFiles<'p, P> {
     /// Walks the whole tree once.
     pub(super) fn open(mut disk: FileSystem<'p, P>) -> Result<Self, Failure> {
         let files = disk.load()?;
-        let (mut index, mut count) = (Text(Vec::new()), 0);
+        let (mut index, mut page, mut count) = (Text::default(), page::begin(), 0);
         let mut directories = vec![PathBuf::new("/")];
         while let Some(directory) = directories.pop() {
             for (path, kind) in list(&mut disk, &files, &directory)? {
@@ -48,13 +52,14 @@ impl<'p, P: Platform> DiskFiles<'p, P> {
                     FileType::Regular => {
                         let length = disk.repeat(|| Ok(files.metadata(&path)?.len()))?;
                         index.line(format_args!("{length:>12} {}\n", path.display()));
+                        page.line(format_args!("{}", page::Row { path: path.as_ref(), length }));
                         count += 1;
                     }
                     _ => {}
                 }
             }
         }
-        Ok(Self { disk, files, index, count })
+        Ok(Self { disk, files, index, page, count })
     }
 }
 
@@ -64,6 +69,10 @@ impl<P: Platform> Files for DiskFiles<'_, P> {
 
     fn index(&self) -> &[u8] {
         &self.index.0
+    }
+
+    fn page(&self) -> &[u8] {
+        &self.page.0
     }
 
     fn open(&mut self, path: &[u8]) -> Result<Option<(File, u64)>, Failure> {
@@ -102,10 +111,11 @@ const fn is_absent(error: &Ext4Error) -> bool {
 }
 
 /// Text with a bound.
-struct Text(Vec<u8>);
+#[derive(Default)]
+pub(super) struct Text(Vec<u8>);
 
 impl Text {
-    fn line(&mut self, text: core::fmt::Arguments<'_>) {
+    pub(super) fn line(&mut self, text: core::fmt::Arguments<'_>) {
         let before = self.0.len();
         // Writing to a vector cannot fail.
         let _ = self.write_fmt(text);

@@ -52,8 +52,10 @@ impl fmt::Display for Status {
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// The list of files.
+    /// The list of files, for programs.
     Index,
+    /// The same as a page, for browsers.
+    Page,
     /// The number of records.
     Count,
     /// One more record.
@@ -119,7 +121,7 @@ pub(super) fn parse(input: &[u8]) -> Result<Parsed, Status> {
     if input.len() < head + meant.body {
         return Ok(if meant.expects { Parsed::Expecting } else { Parsed::Partial });
     }
-    let wish = wish(method, target.as_bytes());
+    let wish = wish(method, target.as_bytes()).map(|wish| if meant.page { wish.for_people() } else { wish });
     let head_only = method == "HEAD";
     Ok(Parsed::Whole(Request { wish, head_only, keep_alive: meant.keep_alive, head, body: meant.body }))
 }
@@ -129,6 +131,14 @@ struct Fields {
     body: usize,
     keep_alive: bool,
     expects: bool,
+    /// The client shows pages.
+    page: bool,
+}
+
+impl Wish {
+    fn for_people(self) -> Self {
+        if self == Self::Index { Self::Page } else { self }
+    }
 }
 
 impl Fields {
@@ -148,8 +158,14 @@ impl Fields {
         let says = |word: &str| named("connection").any(|value| lists(value, word));
         let keep_alive = if minor == 0 { says("keep-alive") } else { !says("close") };
         let expects = minor > 0 && named("expect").any(|value| lists(value, "100-continue"));
-        Ok(Self { body, keep_alive, expects })
+        let page = named("accept").any(|value| value.split(|byte| *byte == b',').any(is_html));
+        Ok(Self { body, keep_alive, expects, page })
     }
+}
+
+/// A media range is followed by its parameters.
+fn is_html(range: &[u8]) -> bool {
+    range.split(|byte| *byte == b';').next().is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"text/html"))
 }
 
 /// A number that does not fit is larger than any body that is taken.
@@ -227,13 +243,16 @@ pub(super) fn head(status: Status, kind: &str, length: u64, keep_alive: bool) ->
     .into_bytes()
 }
 
+/// A page.
+pub(super) const HTML: &str = "text/html; charset=utf-8";
+
 /// What a file is, by the end of its name.
 pub(super) fn kind(path: &[u8]) -> &'static str {
     const TEXT: [&[u8]; 5] = [b".txt", b".md", b".rs", b".toml", b".log"];
     if TEXT.iter().any(|end| path.ends_with(end)) {
         "text/plain; charset=utf-8"
     } else if path.ends_with(b".html") {
-        "text/html; charset=utf-8"
+        HTML
     } else {
         "application/octet-stream"
     }

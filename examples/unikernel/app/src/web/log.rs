@@ -24,6 +24,8 @@ pub(super) trait Records {
     fn append(&mut self, text: &[u8]) -> Result<u64, Refused>;
     /// Records that are there.
     fn count(&self) -> u64;
+    /// Whether nothing may be written at the moment. What is to be appended waits then.
+    fn is_held(&self) -> bool;
 }
 
 /// The records of a disk.
@@ -33,13 +35,19 @@ pub(super) struct DiskLog<'p, P: Platform> {
     mode: Durability,
     next: u64,
     failed: bool,
+    held: bool,
 }
 
 impl<'p, P: Platform> DiskLog<'p, P> {
     /// Counts the records that are there.
     pub(super) fn open(platform: &'p P, mut disk: Block<'p, P>, mode: Durability) -> Result<Self, Failure> {
         let next = log::count(platform, &mut disk)?;
-        Ok(Self { platform, disk, mode, next, failed: false })
+        Ok(Self { platform, disk, mode, next, failed: false, held: false })
+    }
+
+    /// Holds writes back, or lets them go on.
+    pub(super) const fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 }
 
@@ -63,5 +71,9 @@ impl<P: Platform> Records for DiskLog<'_, P> {
 
     fn count(&self) -> u64 {
         self.next
+    }
+
+    fn is_held(&self) -> bool {
+        self.held
     }
 }

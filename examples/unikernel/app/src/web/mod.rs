@@ -5,7 +5,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /` | the files, one per line: size, path |
+//! | `GET /` | the files, one per line: size, path; as a page with links for a client that accepts `text/html` |
 //! | `GET /path` | the file |
 //! | `POST /log` | `acked n`, after the record of the body (at most 400 bytes) is durable |
 //! | `GET /log` | how many records there are |
@@ -18,19 +18,20 @@ mod connection;
 mod files;
 mod http;
 mod log;
+mod page;
 mod server;
 
 #[cfg(test)]
 mod tests;
 
+use crate::care::Care;
 use crate::ext4::FileSystem;
 use crate::session::Session;
-use crate::{Failure, Options};
+use crate::{Ending, Failure, Options};
 use alloc::vec;
 use files::DiskFiles;
 use log::{DiskLog, Records};
 use pvkit_abi::net::MAX_FRAME;
-use pvkit_guest_drivers::error::RequestError;
 use pvkit_guest_drivers::net::{Net, NetPhy};
 use pvkit_guest_drivers::platform::Platform;
 use server::{Event, Server};
@@ -42,38 +43,49 @@ const FILES_DISK: u16 = 0;
 const LOG_DISK: u16 = 1;
 
 /// Opens network device 0 and serves on it.
-pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<(), Failure> {
-    let mut net: Net<'_, P> = session.net(0)?;
+pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<Ending, Failure> {
+    let mut care = Care::open(session)?;
+    let mut net: Net<'_, P> = session.net(0, options.offload)?;
     let mac = net.link().mac;
     let pair = net.take_pair(0).ok_or(Failure::Wrong("the network device has no pair of queues"))?;
     let (mut inward, mut outward) = (vec![0; MAX_FRAME], vec![0; MAX_FRAME]);
     let mut device = NetPhy::new(pair, &mut inward, &mut outward);
-    serve(session, options, &mut device, mac, |_, device, until| match device.pair.receive.wait(until) {
-        Ok(()) | Err(RequestError::TimedOut) => Ok(true),
-        Err(error) => Err(error.into()),
+    let platform = session.platform;
+    let ending = serve(session, options, &mut device, mac, &mut care, |care, device, until| {
+        let busy = device.pair.receive.arm()? | care.arm();
+        if !busy {
+            platform.wait(until);
+        }
+        Ok(true)
     })?;
     let deadline = session.deadline();
-    Ok(net.close(&mut session.bus, deadline)?)
+    net.close(&mut session.bus, deadline)?;
+    care.close(session)?;
+    Ok(ending)
 }
 
-/// Serves on a card whose address is `mac`, until `wait` says that it is enough. `wait` sleeps until the time it is given
-/// or until a frame or a message of the host comes.
+/// Serves on a card whose address is `mac`, until the host asks for an end or `wait` says that it is enough. `wait` sleeps
+/// until the time it is given or until a frame or a message of the host comes.
 pub(crate) fn serve<'p, P: Platform, D: Device>(
     session: &mut Session<'p, P>,
     options: &Options,
     device: &mut D,
     mac: [u8; 6],
-    mut wait: impl FnMut(&mut Session<'p, P>, &mut D, u64) -> Result<bool, Failure>,
-) -> Result<(), Failure> {
+    care: &mut Care<'p, P>,
+    mut wait: impl FnMut(&mut Care<'p, P>, &mut D, u64) -> Result<bool, Failure>,
+) -> Result<Ending, Failure> {
     let disk = session.disk(FILES_DISK, options.depth)?;
     let mut files = DiskFiles::open(FileSystem::new(disk, session.platform))?;
     let disk = session.disk(LOG_DISK, options.depth)?;
     let mut records = DiskLog::open(session.platform, disk, options.mode)?;
-    let [.., a, b, c, d, e, f, g, h] = session.platform.boot_info().seed;
-    let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let seed = care.seed()?;
     session.terminal.flush()?;
     let mut server = Server::new(device, mac, seed, session.platform.now());
-    loop {
+    let ending = loop {
+        if let Some(ending) = care.attend(&mut session.terminal)? {
+            break Some(ending);
+        }
+        records.hold(care.is_frozen());
         let (next, event) = server.poll(device, session.platform.now(), &mut files, &mut records);
         match event {
             Some(Event::Ready(address)) => {
@@ -90,10 +102,10 @@ pub(crate) fn serve<'p, P: Platform, D: Device>(
             }
             None => {}
         }
-        if !wait(session, device, next)? {
-            break;
+        if !wait(care, device, next.min(care.deadline()))? {
+            break None;
         }
-    }
+    };
     let counters = server.counters;
     session.terminal.line(format_args!(
         "web ends connections={} requests={} refused={} bytes={} slow={} broken={} records={}",
@@ -105,5 +117,6 @@ pub(crate) fn serve<'p, P: Platform, D: Device>(
         counters.broken,
         records.count()
     ));
-    Ok(session.terminal.flush()?)
+    session.terminal.flush()?;
+    Ok(ending)
 }

@@ -128,6 +128,12 @@ impl Switch {
         Arc::new(Self { state, limits, started: Instant::now() })
     }
 
+    /// Addresses that are known now.
+    #[must_use]
+    pub fn learnt(&self) -> usize {
+        self.state().table.len()
+    }
+
     /// Plugs a guest in. Dropping the port unplugs it.
     ///
     /// # Errors

@@ -40,6 +40,11 @@ impl MacTable {
         Self { entries: HashMap::new(), learnt: HashMap::new(), limits }
     }
 
+    /// Entries, pinned ones included.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Ties an address to a port for good. False if another port has it pinned.
     pub(super) fn pin(&mut self, address: Address, port: PortId) -> bool {
         if self.entries.get(&address).is_some_and(|entry| entry.is_pinned) {
@@ -77,11 +82,6 @@ impl MacTable {
     pub(super) fn unplug(&mut self, port: PortId) {
         self.entries.retain(|_, entry| entry.port != port);
         self.learnt.remove(&port);
-    }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
     }
 
     fn is_fresh(&self, entry: &Entry, now: Duration) -> bool {

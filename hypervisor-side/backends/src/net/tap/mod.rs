@@ -9,7 +9,7 @@
 
 mod error;
 mod open;
-mod vnet;
+pub(super) mod vnet;
 
 pub use error::TapError;
 
@@ -207,7 +207,7 @@ impl Link {
 }
 
 /// Header, then frame.
-fn parse(bytes: &[u8], mtu: u16) -> Result<Frame, OffloadError> {
+pub(in crate::net) fn parse(bytes: &[u8], mtu: u16) -> Result<Frame, OffloadError> {
     let (header, frame) = bytes.split_first_chunk().ok_or(OffloadError::Length)?;
     let meta = vnet::parse(header)?;
     let valid = u64::from(FrameFlags::CHECKSUM_VALID.bits()) << 56;

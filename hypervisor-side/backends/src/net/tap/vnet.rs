@@ -40,7 +40,7 @@ pub(super) fn parse(header: &[u8; BYTES]) -> Result<FrameMeta, OffloadError> {
 }
 
 /// The header for a frame that was judged.
-pub(super) fn emit(frame: &Frame) -> Result<[u8; BYTES], OffloadError> {
+pub(in crate::net) fn emit(frame: &Frame) -> Result<[u8; BYTES], OffloadError> {
     let meta = frame.meta;
     if meta.flags() & FrameFlags::NEEDS_CHECKSUM.bits() == 0 {
         return Ok([0; BYTES]);

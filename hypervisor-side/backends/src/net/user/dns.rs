@@ -31,7 +31,7 @@ impl Resolvers {
 }
 
 /// The addresses of `nameserver` lines. What is no address is passed over, as the C library does.
-fn parse(text: &str) -> Vec<SocketAddr> {
+pub(in crate::net) fn parse(text: &str) -> Vec<SocketAddr> {
     text.lines()
         .filter_map(|line| {
             let mut words = line.split_ascii_whitespace();
@@ -84,7 +84,7 @@ impl Asking {
 }
 
 /// The answer "server failure" to a query, with its question. `None` if it is no query.
-pub(super) fn failure(query: &[u8]) -> Option<Vec<u8>> {
+pub(in crate::net) fn failure(query: &[u8]) -> Option<Vec<u8>> {
     const RESPONSE: u8 = 0x80;
     const RECURSION_AVAILABLE: u8 = 0x80;
     const SERVER_FAILURE: u8 = 2;

@@ -18,7 +18,7 @@
 
 mod counters;
 mod dhcp;
-mod dns;
+pub(super) mod dns;
 mod engine;
 mod error;
 mod hub;

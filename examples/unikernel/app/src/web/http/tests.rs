@@ -124,3 +124,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_client_that_shows_pages_gets_one() {
+    for (accept, wish) in [
+        ("text/html,application/xhtml+xml;q=0.9,*/*;q=0.8", Wish::Page),
+        ("*/*;q=0.5, Text/HTML;level=1", Wish::Page),
+        ("*/*", Wish::Index),
+        ("text/plain", Wish::Index),
+        ("text/html2", Wish::Index),
+    ] {
+        let request = std::format!("GET / HTTP/1.1\r\nHost: h\r\nAccept: {accept}\r\n\r\n");
+        let Ok(Parsed::Whole(whole)) = parse(request.as_bytes()) else { panic!("{accept}") };
+        assert_eq!(whole.wish, Ok(wish), "{accept}");
+    }
+    let request = b"GET /a HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\n\r\n";
+    let Ok(Parsed::Whole(whole)) = parse(request) else { panic!() };
+    assert_eq!(whole.wish, Ok(Wish::File(b"/a".to_vec())));
+}

@@ -124,3 +124,23 @@ fn an_idle_server_does_not_ask_to_be_called() {
     world.steps(20_000);
     assert!(world.busy - before < 20, "{} polls in vain", world.busy - before);
 }
+
+#[test]
+fn a_record_waits_while_writes_are_held_back() {
+    let mut world = World::new();
+    world.records.held = true;
+    let post = b"POST /log HTTP/1.1\r\nHost: s\r\nConnection: close\r\nContent-Length: 2\r\n\r\nt0";
+    let client = world.connect(64 * 1024);
+    while !world.socket(client).may_send() {
+        world.step();
+    }
+    world.socket(client).send_slice(post).unwrap();
+    for _ in 0..200 {
+        world.step();
+    }
+    assert!(!world.socket(client).can_recv() && world.records.texts.is_empty());
+    assert!(world.ask("GET /a.txt").ends_with("hello"), "reads go on");
+    world.records.held = false;
+    assert_eq!(body(&world.talk(client, b"", false)), b"acked 0\n");
+    assert_eq!(world.records.texts, [b"t0"]);
+}

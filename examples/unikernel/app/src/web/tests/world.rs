@@ -35,6 +35,10 @@ impl Files for FakeFiles {
         b"    5 /a.txt\n"
     }
 
+    fn page(&self) -> &[u8] {
+        b"<a href=/a.txt>"
+    }
+
     fn open(&mut self, path: &[u8]) -> Result<Option<(Vec<u8>, u64)>, ()> {
         Ok(self.files.get(path).map(|bytes| (path.to_vec(), bytes.len() as u64)))
     }
@@ -56,6 +60,7 @@ impl Files for FakeFiles {
 pub struct FakeRecords {
     pub texts: Vec<Vec<u8>>,
     pub failing: bool,
+    pub held: bool,
 }
 
 impl Records for FakeRecords {
@@ -72,6 +77,10 @@ impl Records for FakeRecords {
 
     fn count(&self) -> u64 {
         self.texts.len() as u64
+    }
+
+    fn is_held(&self) -> bool {
+        self.held
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 pub(super) const MAC: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 1, 2, 3]);
 /// Nothing in these tests takes this long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 pub(super) struct Guest {
     pub(super) network: Arc<UserNetwork>,
