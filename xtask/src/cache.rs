@@ -1,7 +1,7 @@
 //! The folder for downloads: where it is, and how it is emptied.
 //!
-//! Nothing in the tree downloads into it yet: crates come through cargo, tools through rustup, cargo and apt. Whoever adds
-//! the first download creates the folder with the tag below, and checks size and SHA-256 before use.
+//! Crates come through cargo, tools through rustup, cargo and apt; what is in here are the Debian packages that the Linux
+//! lane unpacks (`linux/packages.rs`). Whoever adds another download checks its size and SHA-256 before use.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,32 @@ const TAG: &str = "CACHEDIR.TAG";
 const SIGNATURE: &str = "Signature: 8a477f597d28d172789f06886806bc55";
 const OWNER: &str = "pvkit";
 
+/// A folder in the cache, which is made and marked as ours.
+pub fn folder(name: &str) -> Result<PathBuf, String> {
+    let cache = here()?;
+    let folder = cache.join(name);
+    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    mark(&cache)?;
+    Ok(folder)
+}
+
 /// Removes the cache folder, if it is ours.
 pub fn clean() -> Result<String, String> {
-    let folder = location(std::env::var_os("PVKIT_CACHE").map(Into::into), std::env::var_os("HOME").map(Into::into))?;
-    remove(&folder)
+    remove(&here()?)
+}
+
+/// Where the cache is, or will be.
+pub fn here() -> Result<PathBuf, String> {
+    location(std::env::var_os("PVKIT_CACHE").map(Into::into), std::env::var_os("HOME").map(Into::into))
+}
+
+fn mark(cache: &Path) -> Result<(), String> {
+    let tag = cache.join(TAG);
+    if tag.exists() {
+        return Ok(());
+    }
+    let text = format!("{SIGNATURE}\n# Downloads of {OWNER}; `cargo xtask clean-cache` removes them.\n");
+    std::fs::write(&tag, text).map_err(|error| format!("{}: {error}", tag.display()))
 }
 
 fn location(named: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf, String> {
@@ -55,6 +77,13 @@ mod tests {
         std::fs::write(folder.join(TAG), format!("{SIGNATURE}\n# Downloads of pvkit.\n")).expect("written");
         remove(&folder).expect("it is ours");
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_folder_that_we_mark_is_ours() {
+        let folder = folder("marked");
+        mark(&folder).expect("marked");
+        remove(&folder).expect("it is ours");
     }
 
     #[test]

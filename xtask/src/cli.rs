@@ -1,12 +1,18 @@
 //! The command line, and what `CI=true` adds to it.
 
+use crate::fuzz;
 use crate::lane::Stage;
+use crate::linux;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 /// What the developer asked for.
 pub enum Order {
     /// Run lanes.
     Run(Selection),
+    /// Run stock Linux kernels.
+    Linux(linux::Options),
+    /// Run fuzz targets.
+    Fuzz(fuzz::Options),
     /// Remove the cache of downloads.
     CleanCache,
     /// Print the unsafe ledger as the sources have it now.
@@ -39,6 +45,8 @@ pub fn parse() -> Order {
     match matches.subcommand() {
         Some(("check", options)) => Order::Run(selection(options, Stage::Check, in_ci)),
         Some(("test", options)) => Order::Run(selection(options, Stage::Test, in_ci)),
+        Some(("linux", options)) => Order::Linux(linux::options(options)),
+        Some(("fuzz", options)) => Order::Fuzz(fuzz::options(options)),
         Some(("clean-cache", _)) => Order::CleanCache,
         _ => Order::Ledger,
     }
@@ -64,6 +72,8 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(with_lane_options(Command::new("check").about("The quick lanes: format, lints, rules of the tree")))
         .subcommand(with_lane_options(Command::new("test").about("`check`, then every other lane")))
+        .subcommand(linux::command())
+        .subcommand(fuzz::command())
         .subcommand(Command::new("ledger").about("Print the unsafe ledger for SAFETY.md, counted from the sources"))
         .subcommand(Command::new("clean-cache").about("Remove $PVKIT_CACHE (default ~/.cache/pvkit)"))
 }

@@ -3,7 +3,7 @@
 use crate::child::{self, End, Interruption};
 use crate::judgement::{Remarks, judge};
 use crate::lane::{Invocation, Lane, Step};
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, as_from_a_shell};
 use std::cell::Cell;
 use std::fs;
 use std::path::Path;
@@ -69,11 +69,7 @@ fn command(invocation: &Invocation, workspace: &Workspace) -> Command {
     let mut words = invocation.line.split(' ');
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words).current_dir(&workspace.root).env("CARGO_TERM_COLOR", "never");
-    // A lane runs as from a shell: what cargo told xtask about xtask is not for it.
-    let of_xtask = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_xtask)) {
-        command.env_remove(name);
-    }
+    as_from_a_shell(&mut command);
     let target = workspace.target.to_string_lossy();
     command.envs(invocation.environment.iter().map(|(name, value)| (name, value.replace("{target}", &target))));
     command

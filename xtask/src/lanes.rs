@@ -61,6 +61,8 @@ pub const LANES: &[Lane] = &[
         steps: &[
             run("cargo clippy --workspace --exclude unikernel-image --all-targets --all-features -- -D warnings"),
             run("cargo clippy -p pvkit-guest-drivers --no-default-features -- -D warnings"),
+            run("cargo clippy -p pvkit-guest-drivers --no-default-features --features async -- -D warnings"),
+            run("cargo clippy -p pvkit-guest-drivers --no-default-features --features embedded-io -- -D warnings"),
             run("cargo clippy -p pvkit --no-default-features -- -D warnings"),
         ],
         limit: seconds(600),
@@ -212,7 +214,8 @@ pub const LANES: &[Lane] = &[
         needs: &[Need::NoneTarget],
         steps: &[
             run("cargo build -p unikernel-image --profile guest --target x86_64-unknown-none"),
-            run("cargo build -p pvkit-guest-drivers --features x86,static-pool --target x86_64-unknown-none"),
+            run("cargo build -p pvkit-guest-drivers --features x86,static-pool,embedded-io-async \
+                 --target x86_64-unknown-none"),
         ],
         limit: seconds(300),
         full: None,
@@ -237,11 +240,11 @@ pub const LANES: &[Lane] = &[
         needs: &[Need::PortableTargets],
         steps: &[
             run("cargo build -p pvkit-abi -p pvkit-shared-memory -p pvkit-ring -p pvkit-guest-drivers \
-                 --features pvkit-guest-drivers/static-pool --target aarch64-unknown-none"),
+                 --features pvkit-guest-drivers/static-pool,pvkit-guest-drivers/embedded-io-async --target aarch64-unknown-none"),
             run("cargo build -p pvkit-abi -p pvkit-shared-memory -p pvkit-ring -p pvkit-guest-drivers \
-                 --features pvkit-guest-drivers/static-pool --target riscv64gc-unknown-none-elf"),
+                 --features pvkit-guest-drivers/static-pool,pvkit-guest-drivers/embedded-io-async --target riscv64gc-unknown-none-elf"),
             run("cargo build -p pvkit-abi -p pvkit-shared-memory -p pvkit-ring -p pvkit-guest-drivers \
-                 --features pvkit-guest-drivers/static-pool --target i686-unknown-linux-gnu"),
+                 --features pvkit-guest-drivers/static-pool,pvkit-guest-drivers/embedded-io-async --target i686-unknown-linux-gnu"),
         ],
         limit: seconds(300),
         full: None,
@@ -265,6 +268,36 @@ pub const LANES: &[Lane] = &[
         full: None,
     },
     Lane {
+        name: "network",
+        protects: "Guests reach each other and the world: every byte right, every checksum right, nothing left behind.",
+        stage: Stage::Test,
+        needs: &[Need::Kvm, Need::NoneTarget],
+        steps: &[tests("cargo test --release -p pvkit-tests --test network_* -- --show-output --test-threads=1")],
+        limit: seconds(600),
+        full: Some(Full {
+            steps: &[tests_with(
+                "cargo test --release -p pvkit-tests --test network_* -- --show-output --test-threads=1",
+                &[("PVKIT_LONG", "1")],
+            )],
+            limit: seconds(1800),
+        }),
+    },
+    Lane {
+        name: "fuzz",
+        protects: "No bytes that somebody else wrote break what reads them: every fuzz target, on stable.",
+        stage: Stage::Test,
+        needs: &[],
+        steps: &[tests("cargo test -p pvkit-fuzz-targets --test targets")],
+        limit: seconds(600),
+        full: Some(Full {
+            steps: &[tests_with(
+                "cargo test --release -p pvkit-fuzz-targets --test targets",
+                &[("PVKIT_FUZZ_CASES", "20000")],
+            )],
+            limit: seconds(3600),
+        }),
+    },
+    Lane {
         name: "kvm",
         protects: "Real guests on KVM, well-behaved and wild, cost what was promised and harm nobody.",
         stage: Stage::Test,
@@ -272,6 +305,15 @@ pub const LANES: &[Lane] = &[
         steps: &[tests("cargo test -p pvkit-tests --test kvm_* -- --show-output")],
         limit: seconds(600),
         full: None,
+    },
+    Lane {
+        name: "linux",
+        protects: "Stock Debian kernels: our guests on their kvm_amd, modules in C inside them, and they as guests.",
+        stage: Stage::Test,
+        needs: &[Need::Qemu, Need::Busybox, Need::KernelTools, Need::NoneTarget, Need::DiskSpace, Need::DebianKernels],
+        steps: &[run("cargo xtask linux")],
+        limit: seconds(1800),
+        full: Some(Full { steps: &[run("cargo xtask linux --full")], limit: seconds(3600) }),
     },
     Lane {
         name: "program",

@@ -10,10 +10,12 @@ mod child;
 mod choice;
 mod cli;
 mod execution;
+mod fuzz;
 mod install;
 mod judgement;
 mod lane;
 mod lanes;
+mod linux;
 mod need;
 mod session;
 mod summary;
@@ -28,6 +30,8 @@ use workspace::Workspace;
 fn main() -> ExitCode {
     match cli::parse() {
         Order::Run(selection) => run(selection),
+        Order::Linux(options) => linux::run(&options).unwrap_or_else(|mistake| refuse(&mistake)),
+        Order::Fuzz(options) => fuzz::run(&options).unwrap_or_else(|mistake| refuse(&mistake)),
         Order::CleanCache => report(cache::clean()),
         Order::Ledger => report(Workspace::load().and_then(|workspace| checks::unsafe_ledger::table(&workspace))),
     }

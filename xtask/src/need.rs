@@ -1,5 +1,6 @@
 //! What lanes need of the machine: how to tell that it is missing, and the one line that gets it.
 
+use crate::linux;
 use crate::workspace::Workspace;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,12 +25,24 @@ pub enum Need {
     GungraunRunner,
     /// Miri, in the nightly toolchain.
     Miri,
+    /// `cargo fuzz`, and the nightly toolchain that it needs.
+    CargoFuzz,
     /// The freestanding guest target.
     NoneTarget,
     /// The targets of the portable builds.
     PortableTargets,
     /// `/dev/kvm`, with the right to open it.
     Kvm,
+    /// QEMU for x86-64.
+    Qemu,
+    /// A static busybox.
+    Busybox,
+    /// What takes Debian packages apart and builds modules.
+    KernelTools,
+    /// Debian's kernels and their headers, in the cache or within reach.
+    DebianKernels,
+    /// Room for them.
+    DiskSpace,
 }
 
 /// How a missing thing is got.
@@ -43,6 +56,9 @@ pub enum Remedy {
     ByHand,
 }
 
+/// What gets `cargo fuzz`.
+pub const CARGO_FUZZ_LINE: &str =
+    "rustup toolchain install nightly --profile minimal && cargo install cargo-fuzz --locked --version 0.13.2";
 const CARGO_DENY: &str = "0.20.2";
 const NONE_TARGET: &str = "x86_64-unknown-none";
 /// Two other 64-bit architectures, and one of 32 bits that has atomics of 64.
@@ -60,9 +76,15 @@ impl Need {
             Self::Valgrind => "valgrind",
             Self::GungraunRunner => "gungraun-runner",
             Self::Miri => "miri",
+            Self::CargoFuzz => "cargo-fuzz",
             Self::NoneTarget => NONE_TARGET,
             Self::PortableTargets => "portable-targets",
             Self::Kvm => "kvm",
+            Self::Qemu => "qemu-system-x86_64",
+            Self::Busybox => "busybox",
+            Self::KernelTools => "kernel-tools",
+            Self::DebianKernels => "debian-kernels",
+            Self::DiskSpace => "disk-space",
         }
     }
 
@@ -72,12 +94,20 @@ impl Need {
             Self::Rustfmt => lacks(answers("cargo", &["fmt", "--version"]), "no rustfmt in this toolchain"),
             Self::Clippy => lacks(answers("cargo", &["clippy", "--version"]), "no clippy in this toolchain"),
             Self::CargoDeny => lacks(answers("cargo", &["deny", "--version"]), "no cargo-deny"),
-            Self::Cc | Self::Mke2fs | Self::Valgrind => lacks(on_path(self.name()), &format!("no {}", self.name())),
+            Self::Cc | Self::Mke2fs | Self::Valgrind | Self::Qemu | Self::Busybox => {
+                lacks(on_path(self.name()), &format!("no {}", self.name()))
+            }
             Self::GungraunRunner => gungraun_missing(workspace),
             Self::Miri => miri_missing(),
+            Self::CargoFuzz => {
+                lacks(answers("cargo", &["+nightly", "fuzz", "--version"]), "no cargo-fuzz, or no nightly")
+            }
             Self::NoneTarget => target_missing(NONE_TARGET),
             Self::PortableTargets => PORTABLE_TARGETS.into_iter().find_map(target_missing),
             Self::Kvm => kvm_missing(),
+            Self::KernelTools => linux::tools_missing(on_path),
+            Self::DebianKernels => linux::kernels_missing(),
+            Self::DiskSpace => linux::space_missing(),
         }
     }
 
@@ -94,9 +124,16 @@ impl Need {
                 Remedy::Line(format!("cargo install gungraun-runner --locked --version {version}"))
             }),
             Self::Miri => miri_remedy(),
+            Self::CargoFuzz => Remedy::Line(CARGO_FUZZ_LINE.into()),
             Self::NoneTarget => Remedy::Line(format!("rustup target add {NONE_TARGET}")),
             Self::PortableTargets => Remedy::Line(format!("rustup target add {}", PORTABLE_TARGETS.join(" "))),
-            Self::Kvm => Remedy::ByHand,
+            Self::Qemu => Remedy::Apt("qemu-system-x86"),
+            Self::Busybox => Remedy::Apt("busybox-static"),
+            Self::KernelTools => {
+                Remedy::Apt("gcc-12 make xz-utils binutils libelf1 util-linux e2fsprogs fio ethtool iperf3")
+            }
+            Self::DebianKernels => linux::kernels_remedy(),
+            Self::Kvm | Self::DiskSpace => Remedy::ByHand,
         }
     }
 }

@@ -82,6 +82,14 @@ impl Dependency {
     }
 }
 
+/// Takes out of the environment what cargo told xtask about xtask: it is not for a cargo that xtask starts.
+pub fn as_from_a_shell(command: &mut Command) {
+    let of_xtask = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_xtask)) {
+        command.env_remove(name);
+    }
+}
+
 fn relative(folder: &Path, root: &Path) -> PathBuf {
     folder.strip_prefix(root).unwrap_or(folder).to_path_buf()
 }

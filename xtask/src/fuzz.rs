@@ -1,0 +1,197 @@
+//! `cargo xtask fuzz`: the fuzz targets under LLVM's fuzzer, one after the other, for a time each.
+//!
+//! What was found stays in `target/fuzz/NAME`, so that a second run goes on from there. An input that breaks a target is
+//! kept in `target/fuzz/broken`; it belongs into `tests/fuzz/corpus/NAME`, where the tests on stable call it, too.
+
+use crate::child::{self, End, Interruption};
+use crate::need::Need;
+use crate::workspace::Workspace;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
+use std::time::{Duration, Instant};
+
+/// Where the shims and the kept inputs lie, from the workspace's root.
+const FOLDER: &str = "tests/fuzz";
+/// One input may take so long, and so much memory.
+const INPUT_LIMITS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=2048"];
+/// For building with a sanitizer.
+const BUILD: Duration = Duration::from_secs(1800);
+/// For a target to end, on top of its time.
+const AROUND: Duration = Duration::from_secs(60);
+
+/// What the developer asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    only: Vec<String>,
+    seconds: u64,
+    list: bool,
+}
+
+/// The subcommand.
+pub fn command() -> Command {
+    Command::new("fuzz")
+        .about("The fuzz targets under LLVM's fuzzer with AddressSanitizer, on nightly; goes on where it ended")
+        .arg(Arg::new("list").long("list").action(ArgAction::SetTrue).help("Print the targets"))
+        .arg(
+            Arg::new("only")
+                .long("only")
+                .value_name("NAME,..")
+                .value_delimiter(',')
+                .action(ArgAction::Append)
+                .help("These targets only"),
+        )
+        .arg(
+            Arg::new("seconds")
+                .long("seconds")
+                .value_name("N")
+                .value_parser(value_parser!(u64).range(1..=86_400))
+                .default_value("60")
+                .help("For each target"),
+        )
+}
+
+/// Reads the subcommand's arguments.
+pub fn options(matches: &ArgMatches) -> Options {
+    Options {
+        only: matches.get_many::<String>("only").into_iter().flatten().cloned().collect(),
+        seconds: matches.get_one("seconds").copied().unwrap_or(60),
+        list: matches.get_flag("list"),
+    }
+}
+
+/// Runs what was asked for; an error is a mistake on the command line, or of the machine.
+pub fn run(options: &Options) -> Result<ExitCode, String> {
+    let workspace = Workspace::load()?;
+    let targets = chosen(targets(&workspace.root.join(FOLDER))?, &options.only)?;
+    if options.list {
+        targets.iter().for_each(|name| println!("{name}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(why) = Need::CargoFuzz.missing(&workspace) {
+        return Err(format!("{why}; get it with `{}`", crate::need::CARGO_FUZZ_LINE));
+    }
+    let interruption = Interruption::watch().map_err(|error| format!("signals: {error}"))?;
+    let fuzzer = Fuzzer { workspace: &workspace, interruption: &interruption, seconds: options.seconds };
+    fuzzer.build()?;
+    let mut broken = 0;
+    for (index, name) in targets.iter().enumerate() {
+        println!("{name} ({} of {}), {} s", index + 1, targets.len(), options.seconds);
+        if let Err(why) = fuzzer.target(name)? {
+            broken += 1;
+            println!("FAILED: {name}: {why}");
+        }
+    }
+    println!("{} passed, {broken} failed", targets.len() - broken);
+    Ok(if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// By their shims, in the alphabet's order.
+fn targets(folder: &Path) -> Result<Vec<String>, String> {
+    let shims = folder.join("fuzz_targets");
+    let fault = |error: std::io::Error| format!("{}: {error}", shims.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&shims).map_err(fault)? {
+        let path = entry.map_err(fault)?.path();
+        names.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn chosen(all: Vec<String>, only: &[String]) -> Result<Vec<String>, String> {
+    if let Some(unknown) = only.iter().find(|name| !all.contains(name)) {
+        return Err(format!("no target `{unknown}`; the targets are {}", all.join(", ")));
+    }
+    Ok(all.into_iter().filter(|name| only.is_empty() || only.contains(name)).collect())
+}
+
+struct Fuzzer<'all> {
+    workspace: &'all Workspace,
+    interruption: &'all Interruption,
+    seconds: u64,
+}
+
+impl Fuzzer<'_> {
+    fn folder(&self) -> PathBuf {
+        self.workspace.target.join("fuzz")
+    }
+
+    /// With its sanitizer, in a target folder of its own.
+    fn build(&self) -> Result<(), String> {
+        println!("building with AddressSanitizer");
+        let mut command = process::Command::new("cargo");
+        command.args(["+nightly", "fuzz", "build", "--fuzz-dir", FOLDER, "--target-dir"]);
+        command.arg(self.folder().join("build")).current_dir(&self.workspace.root);
+        let log = self.log("build")?;
+        match self.wait(command, &log, BUILD)? {
+            None => Ok(()),
+            Some(why) => Err(format!("cargo fuzz build {why}:\n{}", tail(&log))),
+        }
+    }
+
+    /// One target; the inner error is what it found.
+    fn target(&self, name: &str) -> Result<Result<(), String>, String> {
+        let corpus = self.folder().join(name);
+        let broken = self.folder().join("broken");
+        for folder in [&corpus, &broken] {
+            fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        }
+        let program = self.folder().join("build/x86_64-unknown-linux-gnu/release").join(name);
+        let mut command = process::Command::new(program);
+        command.arg(format!("-max_total_time={}", self.seconds)).args(INPUT_LIMITS);
+        command.arg(format!("-artifact_prefix={}/{name}-", broken.display())).arg(&corpus);
+        let kept = self.workspace.root.join(FOLDER).join("corpus").join(name);
+        command.args(kept.is_dir().then_some(kept)).current_dir(self.folder());
+        let log = self.log(name)?;
+        let ended = self.wait(command, &log, Duration::from_secs(self.seconds) + AROUND)?;
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        if let Some(done) = text.lines().rev().find(|line| line.contains("DONE")) {
+            println!("  {}", done.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+        Ok(match ended {
+            None => Ok(()),
+            Some(why) => Err(format!("{why}; the input is in {}, the output:\n{}", broken.display(), tail(&log))),
+        })
+    }
+
+    fn log(&self, name: &str) -> Result<PathBuf, String> {
+        let log = self.folder().join(format!("{name}.log"));
+        fs::create_dir_all(self.folder()).map_err(|error| format!("{}: {error}", self.folder().display()))?;
+        fs::write(&log, "").map_err(|error| format!("{}: {error}", log.display()))?;
+        Ok(log)
+    }
+
+    /// `None` if it ended well, else how it ended.
+    fn wait(&self, mut command: process::Command, log: &Path, limit: Duration) -> Result<Option<String>, String> {
+        let deadline = Instant::now() + limit;
+        let ended = child::run(&mut command, log, deadline, self.interruption, |_| {});
+        match ended.map_err(|error| format!("{}: {error}", log.display()))? {
+            End::Exited(status) if status.success() => Ok(None),
+            End::Exited(status) => Ok(Some(format!("ended with {status}"))),
+            End::TimedOut => Ok(Some(format!("did not end within {} s", limit.as_secs()))),
+            End::Interrupted => Err("interrupted".into()),
+        }
+    }
+}
+
+/// The end of what a program said.
+fn tail(log: &Path) -> String {
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_that_are_not_there_are_named() {
+        let all = || vec!["a".into(), "b".into()];
+        assert_eq!(chosen(all(), &[]), Ok(all()));
+        assert_eq!(chosen(all(), &["b".into()]), Ok(vec!["b".into()]));
+        assert!(chosen(all(), &["c".into()]).is_err_and(|why| why.contains("`c`") && why.contains("a, b")));
+    }
+}

@@ -1,0 +1,120 @@
+//! What a scenario wants beside its script. All of it lies in /payload, where the script starts; programs have their
+//! shared objects with them.
+
+use super::driver::Driver;
+use super::guest::Guest;
+use super::kernels::Kernel;
+use super::stocks::Stocks;
+use super::tools::{self, Tool};
+use super::tree::Tree;
+use super::{built, qemu};
+use crate::workspace::Workspace;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+const PAYLOAD: &str = "/payload";
+const WORDS: &str = include_str!("scripts/words.sh");
+
+/// A part of the payload.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {
+    /// `pvkit`, and the guest images in `images`.
+    Pvkit,
+    /// Test programs of the crate `pvkit-tests`, by name.
+    Tests(&'static [&'static str]),
+    /// `qemu-system-x86_64` with its firmware, where it expects it.
+    Qemu,
+    /// A module of ours, built for the machine's own kernel: the folder of its sources, from the workspace's root.
+    Driver(&'static str),
+    /// `tools.img`: these programs of this machine, for guests.
+    Tools(&'static [Tool]),
+    /// Linux guests: `guests/NAME/KERNEL/vmlinuz` and `guests/NAME/KERNEL/initramfs`.
+    Guests(&'static [&'static Guest]),
+}
+
+/// Gathers parts into a tree.
+pub struct Packer<'rig> {
+    /// For what cargo builds.
+    pub workspace: &'rig Workspace,
+    /// For guests' kernels.
+    pub stocks: &'rig Stocks<'rig>,
+    /// The machine's kernel.
+    pub kernel: &'rig Kernel,
+    /// For what is made on the way.
+    pub folder: &'rig Path,
+}
+
+impl Packer<'_> {
+    /// Adds the parts, and what every script may use.
+    pub fn add(&self, parts: &[Part], tree: &mut Tree) -> Result<(), String> {
+        tree.bytes(inside("words.sh"), WORDS);
+        parts.iter().try_for_each(|part| self.part(*part, tree))
+    }
+
+    /// Adds a file of the developer's, a program with what it needs.
+    pub fn extra(file: &Path, tree: &mut Tree) -> Result<(), String> {
+        let name = file.file_name().ok_or_else(|| format!("{} is no file", file.display()))?;
+        tree.program(Path::new(PAYLOAD).join(name), file)
+    }
+
+    fn part(&self, part: Part, tree: &mut Tree) -> Result<(), String> {
+        match part {
+            Part::Pvkit => {
+                tree.program(inside("pvkit"), &built::pvkit(self.workspace)?)?;
+                let images = built::guests(self.workspace)?;
+                ["tiny", "unikernel"].iter().for_each(|name| {
+                    tree.copy(inside(&format!("images/{name}")), images.join(name));
+                });
+                Ok(())
+            }
+            Part::Tests(names) => names
+                .iter()
+                .try_for_each(|name| tree.program(inside(name), &built::test(self.workspace, name, self.folder)?)),
+            Part::Qemu => qemu::add(tree),
+            Part::Driver(source) => self.driver(source, self.kernel, tree),
+            Part::Tools(programs) => {
+                let image = self.folder.join("tools.img");
+                tools::image(programs, self.folder, &image)?;
+                tree.copy(inside("tools.img"), image);
+                Ok(())
+            }
+            Part::Guests(guests) => guests.iter().try_for_each(|guest| self.guest(guest, tree)),
+        }
+    }
+
+    fn driver(&self, source: &str, kernel: &Kernel, tree: &mut Tree) -> Result<(), String> {
+        let source = self.workspace.root.join(source);
+        let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let headers = self.stocks.headers(kernel)?;
+        // Its headers' name has their version: other headers, another folder.
+        let version = headers.file_name().unwrap_or_default();
+        let folder = self.workspace.target.join("xtask/linux-drivers").join(version).join(name);
+        let driver = Driver { source: &source, root: &self.workspace.root, headers: &headers, folder: &folder };
+        for module in driver.build()? {
+            let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            tree.copy(inside(&name), module);
+        }
+        Ok(())
+    }
+
+    fn guest(&self, guest: &Guest, tree: &mut Tree) -> Result<(), String> {
+        for stock in self.stocks.these(guest.kernels)? {
+            let name = format!("{}-{}", guest.name, stock.kernel.name);
+            let initramfs = self.folder.join(&name);
+            let fault = |error: std::io::Error| format!("{}: {error}", initramfs.display());
+            let file = std::fs::File::create(&initramfs).map_err(fault)?;
+            let mut system = guest.system(stock)?;
+            system.bytes(inside("words.sh"), WORDS);
+            guest.drivers.iter().try_for_each(|source| self.driver(source, stock.kernel, &mut system))?;
+            system.pack(BufWriter::with_capacity(1 << 20, file))?;
+            let folder = format!("guests/{}/{}", guest.name, stock.kernel.name);
+            tree.copy(inside(&format!("{folder}/vmlinuz")), stock.image());
+            tree.copy(inside(&format!("{folder}/initramfs")), initramfs);
+        }
+        Ok(())
+    }
+}
+
+fn inside(name: &str) -> PathBuf {
+    Path::new(PAYLOAD).join(name)
+}

@@ -1,0 +1,194 @@
+//! The scenarios, as data. To add one, add an entry and its script.
+
+use super::guest::Guest;
+use super::kernels::{CLOUD, GENERIC, KERNELS, Kernel, NEWER_CLOUD};
+use super::payload::Part;
+use super::scenario::Scenario;
+use super::tools::TOOLS;
+use crate::lane::seconds;
+
+/// What a machine with guests of its own loads.
+const KVM: &[&str] = &["kvm-amd"];
+
+/// What a machine loads whose guests' disks are looked at from outside, and whose guests have a TAP.
+pub const GUESTS: &[&str] = &["kvm-amd", "loop", "tun", "crc32c_generic"];
+
+/// A driver for QEMU's test device, which every machine has.
+const FIXTURE: &str = "xtask/src/linux/fixtures/hello_pci";
+
+/// The stock kernels with a virtio disk and network card.
+const BASELINE: &Guest = &Guest {
+    name: "baseline",
+    kernels: &KERNELS,
+    modules: &["virtio_pci", "virtio_blk", "virtio_net"],
+    drivers: &[],
+    script: include_str!("scripts/baseline_guest.sh"),
+};
+
+/// The stock kernels on pvkit's own machine.
+const STOCK: &Guest = &Guest {
+    name: "stock",
+    kernels: &KERNELS,
+    modules: &[],
+    drivers: &[],
+    script: include_str!("scripts/stock_guest.sh"),
+};
+
+/// The drivers of pvkit's devices.
+const DRIVER: &str = "guest-drivers/linux";
+
+/// The stock kernels with pvkit's modules.
+const MODULE: &Guest = &Guest {
+    name: "module",
+    kernels: &KERNELS,
+    modules: &["ext4", "crc32c_generic"],
+    drivers: &[DRIVER],
+    script: include_str!("scripts/module_guest.sh"),
+};
+
+/// The stock kernels with pvkit's network devices.
+const NETWORK: &Guest = &Guest {
+    name: "net",
+    kernels: &KERNELS,
+    modules: &["ext4", "crc32c_generic"],
+    drivers: &[DRIVER],
+    script: include_str!("scripts/net_guest.sh"),
+};
+
+/// One stock kernel with both drivers of disks.
+const COMPARE: &Guest = &Guest {
+    name: "compare",
+    kernels: &[CLOUD],
+    modules: &["ext4", "crc32c_generic", "virtio_pci", "virtio_blk"],
+    drivers: &[DRIVER],
+    script: include_str!("scripts/compare_guest.sh"),
+};
+
+/// Every scenario, in the order they run.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "kvm-amd",
+        protects: "The unikernel's guests do on the kernel's own kvm_amd what they do elsewhere, at CPL 3 and CPL 0.",
+        kernel: CLOUD,
+        modules: KVM,
+        script: include_str!("scripts/kvm_amd.sh"),
+        parts: &[Part::Pvkit, Part::Tests(&["kvm_tiny", "kvm_app"])],
+        limit: seconds(300),
+        natively: false,
+        full: false,
+    },
+    driver("driver-6.1-cloud", CLOUD),
+    driver("driver-6.1", GENERIC),
+    driver("driver-6.12-cloud", NEWER_CLOUD),
+    Scenario {
+        name: "stock",
+        protects: "Each stock kernel comes to user space on pvkit's machine on kvm_amd, and powers off.",
+        kernel: CLOUD,
+        modules: KVM,
+        script: include_str!("scripts/stock.sh"),
+        parts: &[Part::Pvkit, Part::Guests(&[STOCK])],
+        limit: seconds(300),
+        natively: true,
+        full: false,
+    },
+    Scenario {
+        name: "module",
+        protects: "pvkit's modules build without a warning for each stock kernel, and its disks and consoles work in it.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: concat!(include_str!("scripts/module.sh"), include_str!("scripts/module_disk.sh")),
+        parts: &[Part::Pvkit, Part::Tools(TOOLS), Part::Guests(&[MODULE])],
+        limit: seconds(900),
+        natively: true,
+        full: false,
+    },
+    Scenario {
+        name: "net",
+        protects: "Each stock kernel's frames pass whole and in both directions, by each offload and without, in RAM and a window.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: include_str!("scripts/net.sh"),
+        parts: &[Part::Pvkit, Part::Tools(TOOLS), Part::Guests(&[NETWORK])],
+        limit: seconds(1800),
+        natively: true,
+        full: true,
+    },
+    Scenario {
+        name: "module-net",
+        protects: "pvkit's network cards work in each stock kernel: both ways, with the host's offloads and without.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: concat!(include_str!("scripts/module.sh"), include_str!("scripts/module_net.sh")),
+        parts: &[Part::Pvkit, Part::Tools(TOOLS), Part::Guests(&[MODULE])],
+        limit: seconds(900),
+        natively: true,
+        full: false,
+    },
+    Scenario {
+        name: "module-long",
+        protects: "Drivers of disks that go under load and come back, fifty times.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: concat!(
+            include_str!("scripts/module.sh"),
+            "ROUNDS=50 WAITS='1 2 4 6 8'\n",
+            include_str!("scripts/module_disk.sh")
+        ),
+        parts: &[Part::Pvkit, Part::Tools(TOOLS), Part::Guests(&[MODULE])],
+        limit: seconds(1800),
+        natively: true,
+        full: true,
+    },
+    Scenario {
+        name: "module-net-long",
+        protects: "A thousand short connections to each kernel, and cards whose driver goes and comes back fifty times.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: concat!(
+            include_str!("scripts/module.sh"),
+            "ROUNDS=50 CONNECTIONS=1000\n",
+            include_str!("scripts/module_net.sh")
+        ),
+        parts: &[Part::Pvkit, Part::Tools(TOOLS), Part::Guests(&[MODULE])],
+        limit: seconds(1800),
+        natively: true,
+        full: true,
+    },
+    Scenario {
+        name: "compare",
+        protects: "What a request to a disk costs on pvkit and on QEMU's virtio is known, side by side.",
+        kernel: CLOUD,
+        modules: KVM,
+        script: include_str!("scripts/compare.sh"),
+        parts: &[Part::Pvkit, Part::Qemu, Part::Tools(TOOLS), Part::Guests(&[COMPARE])],
+        limit: seconds(600),
+        natively: true,
+        full: true,
+    },
+    Scenario {
+        name: "baseline",
+        protects: "Each stock kernel runs as a guest of QEMU with virtio on kvm_amd, and what that costs is known.",
+        kernel: CLOUD,
+        modules: KVM,
+        script: include_str!("scripts/baseline.sh"),
+        parts: &[Part::Qemu, Part::Guests(&[BASELINE])],
+        limit: seconds(300),
+        natively: true,
+        full: false,
+    },
+];
+
+const fn driver(name: &'static str, kernel: &'static Kernel) -> Scenario {
+    Scenario {
+        name,
+        protects: "A module in C builds without a warning against the stock headers, loads, probes and unloads.",
+        kernel,
+        // The results disk needs it where it is not built in.
+        modules: &["nvme"],
+        script: include_str!("scripts/fixture.sh"),
+        parts: &[Part::Driver(FIXTURE)],
+        limit: seconds(60),
+        natively: false,
+        full: false,
+    }
+}

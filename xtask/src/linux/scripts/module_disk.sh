@@ -1,0 +1,43 @@
+# Disks and consoles.
+for folder in guests/module/*; do
+    fresh
+    echo "typed by the host" >"$SCRATCH/typed"
+    input=$SCRATCH/typed
+    run "${folder##*/}" basic --disk "path=$disk,serial=tried" --console stdio
+    input=
+    says "$log" "console: typed by the host"
+    says "$RESULTS/$kernel-$case.pvkit.log" "written to the PV console"
+    same_files "$log"
+done
+fresh
+run 6.1-cloud verify --disk "$disk" --cpus 2
+fresh
+more=pvkit_rounds=${ROUNDS:-5}
+run 6.1-cloud reload --disk "$disk"
+more=
+# Rings and buffers in a window of their own.
+fresh
+run 6.1-cloud basic --disk "path=$disk,serial=tried" --window 64M
+same_files "$log"
+# Killed while it writes: what was synced is there, on a disk that forgets what was not flushed.
+for wait in ${WAITS:-3}; do
+    fresh
+    start 6.1-cloud torn --disk "path=$disk,cache=volatile"
+    rounds=0
+    until grep -q SYNCED "$log" 2>/dev/null; do
+        rounds=$((rounds + 1))
+        [ $rounds -lt 600 ] || fail "nothing was synced"
+        sleep 0.1
+    done
+    sleep $wait
+    kill -KILL $pid
+    wait $pid
+    kill $dog 2>/dev/null
+    sed -n 's/^SYNCED //p' "$log" | tr -d '\r' | grep -E '^[0-9a-f]{64}  file[0-9]+$' >"$SCRATCH/synced"
+    run 6.1-cloud torn-check --disk "$disk"
+    sed -n 's/^FOUND //p' "$log" | tr -d '\r' >"$SCRATCH/found"
+    while read -r line; do
+        grep -qF "$line" "$SCRATCH/found" || fail "acknowledged and not there: $line"
+    done <"$SCRATCH/synced"
+    echo "scenario: killed after $(wc -l <"$SCRATCH/synced") synced files: all there"
+done
