@@ -20,6 +20,8 @@ pub enum Answer {
     Report(ServiceReport),
     /// It did not, in the time that it had.
     None,
+    /// It never will: the guest went away, or a newer event of the same kind took the place of this one.
+    Gone,
 }
 
 /// One guest's services channel. Outlives its queue: what is asked while the guest reconnects waits.
@@ -110,6 +112,10 @@ impl Services {
             if let Some(report) = state.answers.remove(&sequence) {
                 return Answer::Report(report);
             }
+            let awaited = state.asked.contains(&sequence) || state.waiting.iter().any(|event| event.sequence == sequence);
+            if !awaited {
+                return Answer::Gone;
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Answer::None;
@@ -170,6 +176,18 @@ impl Services {
         let mut state = self.lock();
         state.ready = false;
         state.asked.clear();
+        drop(state);
+        self.answered.notify_all();
+    }
+
+    /// There will be no guest any more: whoever waits for an answer is told.
+    pub fn end(&self) {
+        let mut state = self.lock();
+        state.ready = false;
+        state.asked.clear();
+        state.waiting.clear();
+        drop(state);
+        self.answered.notify_all();
     }
 
     pub(super) fn wake_fd(&self) -> &EventFd {

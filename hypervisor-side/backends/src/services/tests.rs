@@ -63,7 +63,7 @@ fn of_each_kind_one_event_waits_the_newest() {
     assert_eq!(guest.completions().len(), 2);
     assert_eq!(event(&guest, 0).kind, ServiceKind::HEARTBEAT);
     assert_eq!(event(&guest, 4096).sequence, new);
-    assert_eq!(services.wait(old, SOON), Answer::None);
+    assert_eq!(services.wait(old, SOON), Answer::Gone);
 }
 
 #[test]
@@ -110,4 +110,20 @@ proptest! {
         queue.close();
         prop_assert_eq!(answered + guest.completions().len(), ids.len());
     }
+}
+
+#[test]
+fn who_waits_for_a_guest_that_went_away_is_told_at_once() {
+    const LONG: Duration = Duration::from_secs(600);
+    let (mut guest, mut queue, services) = open();
+    guest.submit(&[listen(0)]);
+    queue.pass(8);
+    let taken = services.ask(ServiceKind::HEARTBEAT, LONG);
+    queue.pass(8);
+    let waits = services.ask(ServiceKind::THAW, LONG);
+    queue.close();
+    assert_eq!(services.wait(taken, LONG), Answer::Gone);
+    assert_eq!(services.wait(waits, SOON), Answer::None, "the next life may answer it");
+    services.end();
+    assert_eq!(services.wait(waits, LONG), Answer::Gone);
 }

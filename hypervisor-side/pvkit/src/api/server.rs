@@ -33,13 +33,18 @@ pub struct Subject {
     /// When it began.
     pub start: Instant,
     clients: AtomicUsize,
+    /// Questions that were read and whose answer was not sent yet.
+    asking: AtomicUsize,
 }
 
-/// The socket of a run; dropping it takes it away.
-#[derive(Debug)]
+/// How long the end of a run waits until clients have the answers to what they asked.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// The socket of a run; dropping it takes it away, after the answers that are on their way.
 pub struct Socket {
     path: PathBuf,
     inode: u64,
+    subject: Arc<Subject>,
 }
 
 impl Drop for Socket {
@@ -48,6 +53,11 @@ impl Drop for Socket {
         if inode(&self.path) == Some(self.inode) {
             let _ = fs::remove_file(&self.path);
         }
+        self.subject.services.end();
+        let deadline = Instant::now() + LAST_ANSWERS;
+        while self.subject.asking.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -55,7 +65,7 @@ impl Subject {
     /// A run that begins now.
     #[must_use]
     pub fn new(control: Arc<Control>, services: Arc<Services>) -> Arc<Self> {
-        Arc::new(Self { control, services, start: Instant::now(), clients: AtomicUsize::new(0) })
+        Arc::new(Self { control, services, start: Instant::now(), clients: AtomicUsize::new(0), asking: AtomicUsize::new(0) })
     }
 }
 
@@ -72,7 +82,7 @@ pub fn listen(path: &Path, subject: Arc<Subject>) -> Result<Socket, Failure> {
     make_room(path)?;
     let listener = UnixListener::bind(path).map_err(cannot)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(cannot)?;
-    let socket = Socket { path: path.to_path_buf(), inode: inode(path).unwrap_or(0) };
+    let socket = Socket { path: path.to_path_buf(), inode: inode(path).unwrap_or(0), subject: Arc::clone(&subject) };
     let accept = move || {
         for stream in listener.incoming().flatten() {
             let subject = Arc::clone(&subject);
@@ -137,11 +147,14 @@ fn serve(stream: &UnixStream, subject: &Subject) -> io::Result<()> {
                 &json!({ "error": format!("a line of more than {MAX_LINE} bytes, or without an end") }),
             );
         };
+        subject.asking.fetch_add(1, Ordering::AcqRel);
         let said = match Question::parse(&line) {
             Ok(question) => respond(question, subject),
             Err(why) => json!({ "error": why }),
         };
-        answer(stream, &said)?;
+        let sent = answer(stream, &said);
+        subject.asking.fetch_sub(1, Ordering::AcqRel);
+        sent?;
     }
 }
 
@@ -184,6 +197,7 @@ pub fn ask(verb: Verb, patience: Duration, services: &Services) -> Result<&'stat
         Answer::Report(ServiceReport::REFUSED) => Err("the guest refuses".into()),
         Answer::Report(other) => Err(format!("the guest answers {other:?}")),
         Answer::None => Err(format!("the guest did not answer within {} s", patience.as_secs_f64())),
+        Answer::Gone => Err("the guest will not answer: it went away, or was asked the same again".into()),
     }
 }
 
