@@ -106,6 +106,7 @@ impl Guest {
             cmdline: cmdline.into(),
             cpus: 1,
             memory: 64 << 20,
+            window: 0,
             cpl: None,
             devices: Vec::new(),
             early_console: Box::new(early.clone()),

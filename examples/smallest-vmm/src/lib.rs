@@ -38,6 +38,7 @@ pub fn boot(
         cmdline: words.join(" "),
         cpus: 1,
         memory: 64 << 20,
+        window: 0,
         cpl: None,
         devices: vec![console, disk],
         early_console: Box::new(std::io::stderr()),

@@ -16,9 +16,11 @@
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod bell;
 pub mod block;
 pub mod console;
 mod counters;
+mod device;
 pub mod disk;
 mod engine;
 pub mod entropy;
@@ -37,9 +39,11 @@ pub mod services;
 mod sys;
 mod thread;
 
+pub use bell::Bell;
 pub use block::{BlockLimits, BlockQueue};
 pub use console::{ConsoleInput, ConsoleOutput, ConsoleQueue};
 pub use counters::{QueueCounters, QueueSnapshot};
+pub use device::{Backing, NetPort, QueueLines, QueueOrder};
 pub use disk::{Disk, DiskError, NullDisk, RamDisk, RawDisk, VolatileDisk};
 pub use engine::{Interrupt, Pass, QueueEngine, QueueLog, QueueSetup};
 pub use grants::{GrantError, GrantTable, Pinned};

@@ -7,6 +7,7 @@
 //! *Ordering.* The sleep protocol is the ring's (`park`). The stop request is a flag, then an eventfd: the thread reads
 //! the flag after every wake.
 
+use crate::bell::Bell;
 use crate::counters::add;
 use crate::engine::{Pass, QueueEngine};
 use crate::sys;
@@ -67,12 +68,12 @@ impl QueueThread {
     ///
     /// # Errors
     /// No eventfd or no thread is to be had.
-    pub fn spawn(name: &str, engine: Box<dyn QueueEngine>, doorbell: EventFd, spin: u32) -> io::Result<Self> {
+    pub fn spawn(name: &str, engine: Box<dyn QueueEngine>, doorbell: impl Into<Bell>, spin: u32) -> io::Result<Self> {
         let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let shared = Arc::new(Control { command: AtomicU8::new(RUN), wake });
         let runner = Runner {
             engine,
-            doorbell,
+            doorbell: doorbell.into(),
             control: Arc::clone(&shared),
             spin: AdaptiveSpin::new(spin),
             patience: DEADLINE,
@@ -112,7 +113,7 @@ impl Drop for QueueThread {
 
 struct Runner {
     engine: Box<dyn QueueEngine>,
-    doorbell: EventFd,
+    doorbell: Bell,
     control: Arc<Control>,
     spin: AdaptiveSpin,
     patience: Duration,
@@ -188,7 +189,7 @@ impl Runner {
     }
 
     fn count_rings(&self) {
-        if let Ok(rings) = self.doorbell.read() {
+        if let Ok(rings) = self.doorbell.take() {
             add(&self.engine.counters().doorbells, rings);
         }
     }

@@ -61,6 +61,8 @@ const TSS_HEAD: u64 = 0x68;
 const BITMAP_BYTES: u64 = 8192;
 /// Root of the page tables.
 pub const PML4: u64 = 0xe_0000;
+/// Largest window.
+pub const MAX_WINDOW: u64 = 16 << 30;
 /// Most vCPUs: their task state segments must fit below the page tables.
 pub const MAX_VCPUS: u32 = 64;
 const _: () = assert!(TSS + MAX_VCPUS as u64 * TSS_STRIDE <= PML4);
@@ -87,14 +89,16 @@ pub struct Layout {
     image_end: u64,
     free: u64,
     memory: u64,
+    /// Address and bytes of the window, if there is one.
+    pub window: Option<(u64, u64)>,
 }
 
 impl Layout {
-    /// Lays out `memory` bytes for `image`.
+    /// Lays out `memory` bytes for `image`, and `window` bytes behind them.
     ///
     /// # Errors
     /// If the memory is too small for the image, its note or its stack, or larger than the tables can map.
-    pub fn new(image: &Image, cmdline: &str, vcpus: u32, memory: u64) -> Result<Self, MachineError> {
+    pub fn new(image: &Image, cmdline: &str, vcpus: u32, memory: u64, window: u64) -> Result<Self, MachineError> {
         let image_end = image.end().next_multiple_of(LARGE);
         let stack = match image.note.stack {
             0 => BOOT_STACK_BYTES,
@@ -125,6 +129,8 @@ impl Layout {
             image_end,
             free,
             memory,
+            // A gigabyte's boundary, as in a fully virtualized machine.
+            window: (window > 0).then(|| (memory.next_multiple_of(1 << 30), window)),
         })
     }
 
@@ -134,14 +140,16 @@ impl Layout {
         page == self.guard || below_exception && (page - self.exception_stacks).is_multiple_of(EXCEPTION_STACK)
     }
 
-    fn regions(&self) -> [Region; 4] {
+    fn regions(&self) -> Vec<Region> {
         let region = |base, end, kind| Region { base, length: end - base, kind, reserved: 0 };
-        [
+        let window = self.window.map(|(base, length)| region(base, base + length, RegionKind::WINDOW));
+        let main = [
             region(0, LARGE, RegionKind::BOOT),
             region(LARGE, self.image_end, RegionKind::IMAGE),
             region(self.image_end, self.free, RegionKind::BOOT),
             region(self.free, self.memory, RegionKind::RAM),
-        ]
+        ];
+        main.into_iter().chain(window).collect()
     }
 }
 
@@ -272,7 +280,8 @@ const NO_EXECUTE: u64 = 1 << 63;
 fn page_tables(ram: &GuestRam, image: &Image, layout: &Layout) -> Result<(), Fault> {
     let pdpt = PML4 + PAGE;
     let directories = pdpt + PAGE;
-    let gigabytes = layout.memory.div_ceil(1 << 30);
+    let end = layout.window.map_or(layout.memory, |(base, length)| base + length);
+    let gigabytes = end.div_ceil(1 << 30);
     let mut next_table = directories + gigabytes * PAGE;
     ram.lay_out(GuestAddr(PML4), &(pdpt | PRESENT | WRITE | USER).to_le_bytes())?;
     for gigabyte in 0..gigabytes {
@@ -299,6 +308,11 @@ fn page_tables(ram: &GuestRam, image: &Image, layout: &Layout) -> Result<(), Fau
         } else {
             address | PRESENT | WRITE | USER | NO_EXECUTE | LARGE_PAGE
         };
+        ram.lay_out(GuestAddr(directories + large * 8), &entry.to_le_bytes())?;
+    }
+    let (window, length) = layout.window.unwrap_or((0, 0));
+    for large in window / LARGE..(window + length) / LARGE {
+        let entry = large * LARGE | PRESENT | WRITE | USER | NO_EXECUTE | LARGE_PAGE;
         ram.lay_out(GuestAddr(directories + large * 8), &entry.to_le_bytes())?;
     }
     debug_assert!(next_table <= LARGE);

@@ -1,9 +1,9 @@
 //! What differs between the machines when an effect is carried out.
 
 use pvkit_abi::bus::DoorbellKind;
+use pvkit_backends::Bell;
 use std::io;
 use std::sync::Arc;
-use vmm_sys_util::eventfd::EventFd;
 
 /// A doorbell that a guest can ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +18,10 @@ pub trait Carrier: Send + Sync {
     ///
     /// # Errors
     /// If no doorbell is free, or the kernel refuses.
-    fn attach(&self, fd: &Arc<EventFd>) -> io::Result<DoorbellAddress>;
+    fn attach(&self, fd: &Arc<Bell>) -> io::Result<DoorbellAddress>;
 
     /// Takes the doorbell away.
-    fn detach(&self, fd: &Arc<EventFd>, at: DoorbellAddress);
+    fn detach(&self, fd: &Arc<Bell>, at: DoorbellAddress);
 
     /// Starts a vCPU that never ran.
     fn start_vcpu(&self, vcpu: u32, entry: u64, stack_top: u64, argument: u64);

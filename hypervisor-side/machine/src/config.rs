@@ -3,9 +3,11 @@
 use crate::host::Host;
 use crate::in_process::InProcessPlatform;
 use crate::report::Inspection;
+use pvkit_abi::bus::Offer;
 use pvkit_backends::net::{Network, Steering};
 use pvkit_backends::services::Services;
 use pvkit_backends::{ConsoleInput, ConsoleOutput, Disk};
+use pvkit_driver_domain::client::Backend;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -32,8 +34,6 @@ pub struct Hvm {
     pub kernel: PathBuf,
     /// Initial file system.
     pub initramfs: Option<PathBuf>,
-    /// Bytes of the window for grants, a multiple of 2 MiB; 0: none.
-    pub window: u64,
     /// The ends of the first serial line; none: its output is lost.
     pub serial: Option<SerialLine>,
 }
@@ -71,6 +71,17 @@ pub enum Device {
     Services(Arc<Services>),
     /// Random bytes of the host's generator.
     Entropy,
+    /// A device of a backend in another process.
+    Remote {
+        /// The backend.
+        backend: Arc<Backend>,
+        /// Its number there.
+        number: u32,
+        /// As the backend offers it.
+        offer: Offer,
+        /// Its name in reports.
+        label: String,
+    },
     /// A network port, with as many pairs of queues as `steering` has inboxes.
     Net {
         /// What it is plugged into.
@@ -94,6 +105,9 @@ pub struct MachineConfig {
     pub cpus: u32,
     /// Memory in bytes, a multiple of 2 MiB.
     pub memory: u64,
+    /// Bytes of the window beside it, in which the guest has what backends in other processes may map: a multiple of 2 MiB; 0:
+    /// none.
+    pub window: u64,
     /// Privilege level at which the guest is started; `None`: 3 if the image allows it, else 0.
     pub cpl: Option<u8>,
     /// Devices.

@@ -4,25 +4,33 @@ use crate::carrier::{Carrier, DoorbellAddress};
 use crate::config::Device;
 use crate::host::Host;
 use crate::memory::GuestRam;
+use crate::remote::Remote;
 use crate::report::QueueReport;
-use crate::slot::{Backing, NetPort, OpenQueue, Order, Slot, lock};
-use pvkit_abi::bus::CONFIG_BYTES;
+use crate::slot::{OpenQueue, Order, Side, Slot, lock};
+use pvkit_abi::bus::{CONFIG_BYTES, Class};
 use pvkit_abi::console::ConsoleConfig;
 use pvkit_abi::grant::{Access, GrantRef};
 use pvkit_abi::net::{LinkFlags, NetConfig};
 use pvkit_abi::ring::MAX_DEPTH;
 use pvkit_abi::status::CallError;
+use pvkit_backends::Bell;
 use pvkit_backends::net::{self, PortControl};
-use pvkit_backends::{BlockLimits, QueueCounters, QueueThread, block, console, entropy, services, spin_for};
+use pvkit_backends::{
+    Backing, BlockLimits, NetPort, QueueCounters, QueueThread, block, console, entropy, services, spin_for,
+};
 use pvkit_core::{DeviceConfig, GuestAddr, GuestMemory};
+use pvkit_driver_domain::client::Backend;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use std::time::Duration;
 
 /// Queues of a block device.
 const BLOCK_QUEUES: u16 = 4;
 /// Greatest depth of a console's one queue.
 const CONSOLE_DEPTH: u32 = 64;
+/// How long a backend in another process may take to say something that nobody needs.
+const REFRESH: Duration = Duration::from_secs(2);
 /// Greatest depth of a network queue.
 const NET_DEPTH: u32 = 1024;
 
@@ -40,27 +48,62 @@ impl Devices {
             Device::Block { disk, label } => {
                 blocks += 1;
                 let offer = block::offer(&*disk, blocks - 1, BlockLimits::default(), BLOCK_QUEUES, MAX_DEPTH);
-                Slot::new(label, offer, Backing::Block(disk))
+                Slot::new(label, offer, here(Backing::Block(disk)))
             }
             Device::Console { output, input, columns, rows } => {
                 consoles += 1;
                 let offer = console::offer(consoles - 1, ConsoleConfig { columns, rows }, CONSOLE_DEPTH);
-                Slot::new(format!("console{}", consoles - 1), offer, Backing::Console(output, input))
+                Slot::new(format!("console{}", consoles - 1), offer, here(Backing::Console(output, input)))
             }
             Device::Services(services) => {
-                Slot::new("services".into(), services::offer(&services), Backing::Services(services))
+                Slot::new("services".into(), services::offer(&services), here(Backing::Services(services)))
             }
-            Device::Entropy => Slot::new("entropy".into(), entropy::offer(), Backing::Entropy),
+            Device::Entropy => Slot::new("entropy".into(), entropy::offer(), here(Backing::Entropy)),
+            Device::Remote { backend, number, mut offer, label } => {
+                // Counted here, whatever the backend calls it.
+                let count = if offer.class == Class::BLOCK { &mut blocks } else { &mut ports };
+                offer.instance = *count;
+                *count += 1;
+                Slot::new(label, offer, Side::There(Arc::new(Remote::new(backend, number))))
+            }
             Device::Net { network, steering, mtu, label } => {
                 ports += 1;
                 let config = NetConfig { mac: steering.mac(), mtu, flags: LinkFlags::UP.bits(), speed: 0 };
                 let pairs = u16::try_from(steering.pairs()).unwrap_or(u16::MAX);
                 let offer = net::offer(&*network, ports - 1, config, pairs, NET_DEPTH);
                 let control = PortControl::new(network.clone(), steering.clone());
-                Slot::new(label, offer, Backing::Net(NetPort { network, steering, control, mtu }))
+                Slot::new(label, offer, here(Backing::Net(NetPort { network, steering, control, mtu })))
             }
         };
         Self { slots: devices.into_iter().map(slot).collect(), guest_threads: vcpus as usize }
+    }
+
+    /// Every backend in another process, with the devices that are there: from its numbers to the bus's.
+    pub fn remotes(&self) -> Vec<(Arc<Backend>, BTreeMap<u32, u32>)> {
+        let mut all: Vec<(Arc<Backend>, BTreeMap<u32, u32>)> = Vec::new();
+        for (device, slot) in (1..).zip(&self.slots) {
+            let Side::There(remote) = &slot.backing else { continue };
+            match all.iter_mut().find(|(backend, _)| Arc::ptr_eq(backend, &remote.backend)) {
+                Some((_, numbers)) => {
+                    numbers.insert(remote.number, device);
+                }
+                None => all.push((Arc::clone(&remote.backend), BTreeMap::from([(remote.number, device)]))),
+            }
+        }
+        all
+    }
+
+    /// A device whose backend is in another process.
+    pub fn remote(&self, device: u32) -> Option<&Arc<Remote>> {
+        match &self.slot(device).ok()?.backing {
+            Side::There(remote) => Some(remote),
+            Side::Here(_) => None,
+        }
+    }
+
+    /// Whether the configuration is another than the guest was last told; it is taken to be told now.
+    pub fn is_new_config(&self, device: u32, config: [u8; CONFIG_BYTES]) -> bool {
+        self.slot(device).is_ok_and(|slot| std::mem::replace(&mut *lock(&slot.config), config) != config)
     }
 
     /// What the core offers.
@@ -98,8 +141,8 @@ impl Devices {
     /// Sets something of a device. Block and console devices have nothing to set.
     pub fn control(&self, device: u32, operation: u16, data: &[u8]) -> Result<(), CallError> {
         match &self.slot(device)?.backing {
-            Backing::Net(port) => port.control.control(operation, data),
-            _ => Err(CallError::UNSUPPORTED),
+            Side::Here(backing) => backing.control(operation, data),
+            Side::There(_) => Err(CallError::UNSUPPORTED),
         }
     }
 
@@ -119,7 +162,7 @@ impl Devices {
         }
         let engine = slot.engine(&order, ram, host, device)?;
         let backend = |_| CallError::BACKEND;
-        let doorbell = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(backend)?);
+        let doorbell = Arc::new(Bell::new().map_err(backend)?);
         let own = doorbell.try_clone().map_err(backend)?;
         let at = carrier.attach(&doorbell).map_err(|_| CallError::LIMIT)?;
         let name = format!("{}.{}", slot.label, order.queue);
@@ -152,10 +195,18 @@ impl Devices {
     /// Disks whose size is not what the guest was last told, with their configuration; or why one could not be asked.
     pub fn refresh(&self) -> Vec<Result<(u32, [u8; CONFIG_BYTES]), String>> {
         let changed = |(index, slot): (usize, &Slot)| {
-            let Backing::Block(disk) = &slot.backing else { return None };
+            let device = index as u32 + 1;
+            let disk = match &slot.backing {
+                Side::Here(Backing::Block(disk)) => disk,
+                Side::There(remote) if slot.offer.class == Class::BLOCK => {
+                    let config = remote.backend.refresh(remote.number, REFRESH)?;
+                    return self.is_new_config(device, config).then_some(Ok((device, config)));
+                }
+                _ => return None,
+            };
             match disk.refresh() {
                 Ok(capacity) if slot.announced.swap(capacity, Ordering::Relaxed) == capacity => None,
-                Ok(_) => Some(Ok((index as u32 + 1, block::config_bytes(&disk.config())))),
+                Ok(_) => Some(Ok((device, block::config_bytes(&disk.config())))),
                 Err(error) => Some(Err(format!("disk {}: its size cannot be read again: {error}", slot.label))),
             }
         };
@@ -164,6 +215,11 @@ impl Devices {
 
     pub fn reports(&self) -> Vec<QueueReport> {
         let of_slot = |slot: &Slot| -> Vec<QueueReport> {
+            if let Side::There(remote) = &slot.backing {
+                let counted = remote.backend.queue_counters(remote.number, REFRESH);
+                let report = |(queue, counters)| QueueReport { device: slot.label.clone(), queue, counters };
+                return counted.into_iter().map(report).collect();
+            }
             let counters = lock(&slot.counters);
             let report = |(queue, counters): (&u16, &Arc<QueueCounters>)| QueueReport {
                 device: slot.label.clone(),
@@ -174,4 +230,8 @@ impl Devices {
         };
         self.slots.iter().flat_map(of_slot).collect()
     }
+}
+
+const fn here(backing: Backing) -> Side {
+    Side::Here(backing)
 }

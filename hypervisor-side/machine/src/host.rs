@@ -11,11 +11,14 @@ use crate::carrier::Carrier;
 use crate::devices::Devices;
 use crate::gate::{Gate, Upcall};
 use crate::memory::GuestRam;
+use crate::remote::Asker;
 use crate::report::{Counters, ExitCounts, Inspection, printable};
+use pvkit_abi::bus::CONFIG_BYTES;
 use pvkit_abi::hypercall::Call;
 use pvkit_abi::status::CallError;
 use pvkit_core::{Domain, Effect, Finished, Outcome, Token};
-use std::collections::VecDeque;
+use pvkit_driver_domain::client::Backend;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -115,6 +118,41 @@ impl Host {
         }
     }
 
+    fn asker(&self, token: Token) -> Asker {
+        Asker { host: self.me.clone(), token }
+    }
+
+    /// A backend in another process answered, or never will.
+    pub fn finish(&self, token: Token, result: Result<Finished, CallError>) {
+        self.decide(|domain, ram, effects| domain.finish(token, result, ram, effects));
+    }
+
+    /// Backends in other processes, with their devices.
+    pub fn remotes(&self) -> Vec<(Arc<Backend>, BTreeMap<u32, u32>)> {
+        self.devices.remotes()
+    }
+
+    /// The device's backend is gone, and nothing of it is attached but doorbells.
+    pub fn backend_lost(&self, device: u32) {
+        if let (Some(remote), Some(carrier)) = (self.devices.remote(device), self.carrier.upgrade()) {
+            remote.detach(&*carrier);
+        }
+        self.decide(|domain, ram, effects| domain.backend_gone(device, ram, effects));
+    }
+
+    /// It is there again.
+    pub fn backend_back(&self, device: u32, config: [u8; CONFIG_BYTES]) {
+        if self.devices.is_new_config(device, config) {
+            self.decide(|domain, ram, effects| domain.config_changed(device, config, ram, effects));
+        }
+        self.decide(|domain, ram, effects| domain.backend_back(device, ram, effects));
+    }
+
+    /// It is lost for good.
+    pub fn backend_failed(&self, device: u32) {
+        self.decide(|domain, ram, effects| domain.rescind(device, ram, effects));
+    }
+
     /// Has the core decide, and sees to it that all effects of the decision are carried out before this returns.
     fn decide<T>(&self, decision: impl FnOnce(&mut Domain, &GuestRam, &mut Vec<Effect>) -> T) -> T {
         let (result, is_slow) = self.note(decision);
@@ -188,15 +226,31 @@ impl Host {
                     carrier.start_vcpu(vcpu, entry, stack_top, argument);
                 }
             }
+            Effect::CloseDevice { token: Some(token), device } if self.devices.remote(device).is_some() => {
+                if let (Some(carrier), Some(remote)) = (self.carrier.upgrade(), self.devices.remote(device)) {
+                    remote.close(&*carrier, self.asker(token));
+                }
+            }
             Effect::CloseDevice { token, device } => {
                 if let Some(carrier) = self.carrier.upgrade() {
                     self.devices.close(device, &*carrier);
                 }
                 return token.map(|token| (token, Ok(Finished::Done)));
             }
+            Effect::ShareGrant { token, device, grant, base, length, access }
+                if self.devices.remote(device).is_some() =>
+            {
+                let remote = self.devices.remote(device)?;
+                let extent = (base, length, access);
+                let asked = remote.share(grant, &self.ram, extent, self.asker(token));
+                return asked.err().map(|error| (token, Err(error)));
+            }
             Effect::ShareGrant { token, device, grant, base, length, access } => {
                 let result = self.devices.share(device, grant, &self.ram, base, length, access);
                 return Some((token, result.map(|()| Finished::Done)));
+            }
+            Effect::RevokeGrant { token, device, grant } if self.devices.remote(device).is_some() => {
+                self.devices.remote(device)?.revoke(grant, self.asker(token));
             }
             Effect::RevokeGrant { token, device, grant } => {
                 return Some((token, self.devices.revoke(device, grant).map(|()| Finished::Done)));
@@ -224,6 +278,10 @@ impl Host {
                     port,
                 };
                 let carrier = self.carrier.upgrade();
+                if let (Some(remote), Some(carrier)) = (self.devices.remote(device), &carrier) {
+                    let asked = remote.open(&order, &self.ram, carrier, self.asker(token));
+                    return asked.err().map(|error| (token, Err(error)));
+                }
                 let result = carrier.ok_or(CallError::BACKEND).and_then(|carrier| {
                     self.devices.open(device, order, &self.ram, &*carrier, &self.me).inspect_err(|error| {
                         let count = self.refused_queues.fetch_add(1, Ordering::Relaxed) + 1;
@@ -236,6 +294,10 @@ impl Host {
                 });
                 let finished = result.map(|at| Finished::Queue { kind: at.kind, address: at.address });
                 return Some((token, finished));
+            }
+            Effect::Control { token, device, operation, data } if self.devices.remote(device).is_some() => {
+                let asked = self.devices.remote(device)?.control(operation, &data, self.asker(token));
+                return asked.err().map(|error| (token, Err(error)));
             }
             Effect::Control { token, device, operation, data } => {
                 return Some((token, self.devices.control(device, operation, &data).map(|()| Finished::Done)));
@@ -306,8 +368,7 @@ impl Host {
         let domain = self.domain();
         let counts = &domain.counters().hypercalls;
         let name = |number: &u32| Call(*number).name().map_or_else(|| format!("{number:#x}"), str::to_lowercase);
-        let mut hypercalls: std::collections::BTreeMap<_, _> =
-            counts.iter().map(|(number, count)| (name(number), *count)).collect();
+        let mut hypercalls: BTreeMap<_, _> = counts.iter().map(|(number, count)| (name(number), *count)).collect();
         if domain.counters().unknown_hypercalls > 0 {
             hypercalls.insert("unknown".into(), domain.counters().unknown_hypercalls);
         }

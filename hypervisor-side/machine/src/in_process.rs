@@ -14,12 +14,14 @@ use crate::error::MachineError;
 use crate::gate::{Gate, Wake};
 use crate::host::Host;
 use crate::memory::GuestRam;
+use crate::remote::Attached;
 use crate::report::{End, Report, printable};
 use pvkit_abi::PAGE_SIZE;
 use pvkit_abi::bus::DoorbellKind;
 use pvkit_abi::discovery::{BootFlags, BootInfo, MAX_DOORBELLS, Region, RegionKind, Transport};
 use pvkit_abi::hypercall::{Call, ShutdownReason};
 use pvkit_abi::status::CallError;
+use pvkit_backends::Bell;
 use pvkit_core::{Domain, DomainConfig, EventPath, GuestAddr, GuestMemory, Outcome};
 use pvkit_shared_memory::SharedBytes;
 use std::any::Any;
@@ -28,7 +30,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
-use vmm_sys_util::eventfd::EventFd;
 
 /// How long a guest that was told to stop may go on without a hypercall.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,8 +50,10 @@ struct Leave(End);
 
 struct InProcessMachine {
     host: Arc<Host>,
-    doorbells: Mutex<Vec<Option<Arc<EventFd>>>>,
+    doorbells: Mutex<Vec<Option<Arc<Bell>>>>,
     ram: Arc<GuestRam>,
+    /// Bytes of the main memory.
+    memory: u64,
     end: OnceLock<End>,
 }
 
@@ -64,10 +67,12 @@ pub fn run(
         return Err(MachineError::Cpus { cpus: config.cpus, most: 1 });
     }
     crate::run::check_memory(config.memory, MAX_MEMORY)?;
+    crate::run::check_window(&config, MAX_MEMORY)?;
     let cmdline = config.cmdline.clone();
     let platform = platform(config, control.last_epoch())?;
     let machine = platform.machine.clone();
     control.attach(&machine.host);
+    let remotes = Attached::start(&machine.host).map_err(MachineError::host("starting the backends"))?;
     let (thread_machine, thread_control) = (machine.clone(), control.clone());
     let thread = std::thread::Builder::new().name("guest".into()).spawn(move || {
         let end = match catch_unwind(AssertUnwindSafe(|| main(&platform, &cmdline))) {
@@ -95,18 +100,20 @@ pub fn run(
     control.note_epoch(machine.host.last_epoch());
     machine.ram.retire();
     let end = machine.end.get().cloned().unwrap_or(End::Stopped);
-    Ok(Report {
+    let report = Report {
         end,
         machine: "in-process",
         boots: 1,
         negotiated: machine.host.negotiated(),
         counters: machine.host.counters(),
-    })
+    };
+    drop(remotes);
+    Ok(report)
 }
 
 fn platform(config: MachineConfig, epochs_after: u64) -> Result<InProcessPlatform, MachineError> {
     let memory = config.memory;
-    let ram = GuestRam::identity(memory).map_err(MachineError::host("allocating the guest's memory"))?;
+    let ram = GuestRam::identity(memory, config.window).map_err(MachineError::host("allocating the guest's memory"))?;
     let base = ram.base().0;
     let (cmdline, vcpu_area) = (base + PAGE_SIZE as u64, base + BOOT_BYTES - PAGE_SIZE as u64);
     let groups = Domain::default_groups();
@@ -121,8 +128,11 @@ fn platform(config: MachineConfig, epochs_after: u64) -> Result<InProcessPlatfor
         seed: crate::run::seed(),
     };
     let region = |base, length, kind| Region { base, length, kind, reserved: 0 };
-    let regions =
+    let main =
         [region(base, BOOT_BYTES, RegionKind::BOOT), region(base + BOOT_BYTES, memory - BOOT_BYTES, RegionKind::RAM)];
+    let window = ram.window().map(|(base, length)| region(base, length, RegionKind::WINDOW));
+    let mut regions: Vec<Region> = main.into_iter().chain(window).collect();
+    regions.sort_by_key(|region| region.base);
     let info = boot::boot_info(&facts, cmdline, config.cmdline.len(), vcpu_area, &regions);
     let outside = |_| MachineError::MemorySize { memory, why: "the command line does not fit".into() };
     if config.cmdline.len() as u64 > BOOT_BYTES - 2 * PAGE_SIZE as u64 {
@@ -145,6 +155,7 @@ fn platform(config: MachineConfig, epochs_after: u64) -> Result<InProcessPlatfor
             host: Host::new(ram.clone(), domain, vec![gate], devices, carrier, config.early_console),
             doorbells: Mutex::new(vec![None; usize::from(MAX_DOORBELLS)]),
             ram,
+            memory,
             end: OnceLock::new(),
         }
     });
@@ -167,11 +178,18 @@ fn end_of(payload: Box<dyn Any + Send>) -> End {
 }
 
 impl InProcessPlatform {
-    /// The guest's memory; addresses are those of this process and stay mapped for ever, but the content goes with the
+    /// The window, likewise; none if the machine has none.
+    #[must_use]
+    pub fn window(&self) -> Option<SharedBytes> {
+        let (base, length) = self.machine.ram.window()?;
+        self.machine.ram.shared(GuestAddr(base), length).ok()
+    }
+
+    /// The guest's main memory; addresses are those of this process and stay mapped for ever, but the content goes with the
     /// run.
     #[must_use]
     pub fn memory(&self) -> Option<SharedBytes> {
-        self.machine.ram.shared(self.machine.ram.base(), self.machine.ram.len()).ok()
+        self.machine.ram.shared(self.machine.ram.base(), self.machine.memory).ok()
     }
 
     /// What the host says at start.
@@ -221,7 +239,7 @@ impl InProcessPlatform {
         let doorbell = usize::try_from(token).ok().and_then(|token| doorbells.get(token)).and_then(Option::as_ref);
         if let Some(fd) = doorbell {
             // Full only after 2^64 - 1 unread rings: then it is ringing anyway.
-            let _ = fd.write(1);
+            let _ = fd.ring();
         }
     }
 
@@ -237,7 +255,7 @@ fn leave(end: End) -> ! {
 }
 
 impl Carrier for InProcessMachine {
-    fn attach(&self, fd: &Arc<EventFd>) -> io::Result<DoorbellAddress> {
+    fn attach(&self, fd: &Arc<Bell>) -> io::Result<DoorbellAddress> {
         let mut doorbells = self.doorbells.lock().unwrap_or_else(PoisonError::into_inner);
         let free = doorbells.iter_mut().enumerate().find(|(_, slot)| slot.is_none());
         let (token, slot) = free.ok_or_else(|| io::Error::other("no free doorbell"))?;
@@ -245,7 +263,7 @@ impl Carrier for InProcessMachine {
         Ok(DoorbellAddress { kind: DoorbellKind::TOKEN, address: token as u64 })
     }
 
-    fn detach(&self, _: &Arc<EventFd>, at: DoorbellAddress) {
+    fn detach(&self, _: &Arc<Bell>, at: DoorbellAddress) {
         let mut doorbells = self.doorbells.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = doorbells.get_mut(at.address as usize) {
             *slot = None;

@@ -25,6 +25,7 @@ mod image;
 mod in_process;
 mod kvm;
 mod memory;
+mod remote;
 mod report;
 mod run;
 mod slot;

@@ -20,10 +20,22 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, Mmap
 /// A guest's memory.
 #[derive(Debug)]
 pub struct GuestRam {
-    /// Bytes at the start of the first extent that no guest's argument may name.
+    /// Bytes at the start of the main memory that no guest's argument may name.
     floor: AtomicU64,
     /// Ascending, not overlapping, at least one.
     extents: Vec<Extent>,
+    /// Address of the main memory's first byte.
+    base: u64,
+    /// What backends in other processes may map.
+    window: Option<Window>,
+}
+
+/// A window: the part of memory that has a file of its own.
+#[derive(Debug)]
+struct Window {
+    base: u64,
+    length: u64,
+    file: File,
 }
 
 /// A range of guest-physical addresses that is mapped here.
@@ -61,42 +73,79 @@ impl GuestRam {
     ///
     /// # Errors
     /// What the kernel says: usually that there is not so much memory.
+    #[cfg(test)]
     pub fn new(length: u64) -> io::Result<Arc<Self>> {
-        let file = memfd(length)?;
-        Ok(Self::of(vec![Extent { base: 0, mapping: map(&file, 0, length)? }]))
+        Self::scattered(&[(0, length)], None)
     }
 
-    /// Maps `length` zeroed bytes whose guest-physical addresses are their addresses in this process: the in-process
-    /// machine.
+    /// Maps `length` zeroed bytes, and as many more as the window has, whose guest-physical addresses are their addresses in
+    /// this process: the in-process machine.
     ///
     /// # Errors
-    /// As for [`GuestRam::new`].
-    pub fn identity(length: u64) -> io::Result<Arc<Self>> {
-        let mapping = map(&memfd(length)?, 0, length)?;
-        Ok(Self::of(vec![Extent { base: mapping.as_ptr() as u64, mapping }]))
-    }
-
-    /// Maps zeroed memory in several places: each of `groups` is a memory file of its own, cut into extents of
-    /// (guest-physical address, bytes).
-    ///
-    /// # Errors
-    /// As for [`GuestRam::new`].
-    pub fn scattered(groups: &[&[(u64, u64)]]) -> io::Result<Arc<Self>> {
-        let mut extents = Vec::new();
-        for group in groups {
-            let file = memfd(group.iter().map(|(_, length)| length).sum())?;
-            let mut offset = 0;
-            for (base, length) in *group {
-                extents.push(Extent { base: *base, mapping: map(&file, offset, *length)? });
-                offset += length;
-            }
+    /// What the kernel says: usually that there is not so much memory.
+    pub fn identity(length: u64, window: u64) -> io::Result<Arc<Self>> {
+        let own = |length| -> io::Result<(Extent, File)> {
+            let file = memfd(length)?;
+            let mapping = map(&file, 0, length)?;
+            Ok((Extent { base: mapping.as_ptr() as u64, mapping }, file))
+        };
+        let (main, _) = own(length)?;
+        let base = main.base;
+        if window == 0 {
+            return Ok(Self::of(vec![main], base, None));
         }
-        extents.sort_by_key(|extent| extent.base);
-        Ok(Self::of(extents))
+        let (beside, file) = own(window)?;
+        let window = Window { base: beside.base, length: window, file };
+        Ok(Self::of(vec![main, beside], base, Some(window)))
     }
 
-    fn of(extents: Vec<Extent>) -> Arc<Self> {
-        Arc::new(Self { floor: AtomicU64::new(0), extents })
+    /// Maps zeroed memory in several places, (guest-physical address, bytes) each: `main` in one memory file, the window in
+    /// another.
+    ///
+    /// # Errors
+    /// As for [`GuestRam::identity`].
+    pub fn scattered(main: &[(u64, u64)], window: Option<(u64, u64)>) -> io::Result<Arc<Self>> {
+        let mut extents = Vec::new();
+        let file = memfd(main.iter().map(|(_, length)| length).sum())?;
+        let mut offset = 0;
+        for (base, length) in main {
+            extents.push(Extent { base: *base, mapping: map(&file, offset, *length)? });
+            offset += length;
+        }
+        let window = match window {
+            None => None,
+            Some((base, length)) => {
+                let file = memfd(length)?;
+                extents.push(Extent { base, mapping: map(&file, 0, length)? });
+                Some(Window { base, length, file })
+            }
+        };
+        Ok(Self::of(extents, main.first().map_or(0, |(base, _)| *base), window))
+    }
+
+    fn of(mut extents: Vec<Extent>, base: u64, window: Option<Window>) -> Arc<Self> {
+        extents.sort_by_key(|extent| extent.base);
+        Arc::new(Self { floor: AtomicU64::new(0), extents, base, window })
+    }
+
+    /// The window's address and bytes.
+    pub fn window(&self) -> Option<(u64, u64)> {
+        self.window.as_ref().map(|window| (window.base, window.length))
+    }
+
+    /// A descriptor of the window's file, for a backend in another process.
+    ///
+    /// # Errors
+    /// There is no window, or no descriptor left.
+    pub fn window_file(&self) -> io::Result<File> {
+        self.window.as_ref().ok_or(io::ErrorKind::NotFound)?.file.try_clone()
+    }
+
+    /// Where an extent lies in the window; none if it does not lie in it.
+    pub fn window_offset(&self, at: GuestAddr, length: u64) -> Option<u64> {
+        let window = self.window.as_ref()?;
+        let offset = at.0.checked_sub(window.base)?;
+        (offset.checked_add(length)? <= window.length).then_some(offset)
     }
 
     /// Where memory is.
@@ -118,12 +167,12 @@ impl GuestRam {
         GuestMemoryMmap::from_regions(regions).map_err(io::Error::other)
     }
 
-    /// Guest-physical address of the first byte.
-    pub fn base(&self) -> GuestAddr {
-        GuestAddr(self.extents.first().map_or(0, |extent| extent.base))
+    /// Guest-physical address of the main memory's first byte.
+    pub const fn base(&self) -> GuestAddr {
+        GuestAddr(self.base)
     }
 
-    /// From now on the first `bytes` are the host's: no argument of the guest names them.
+    /// From now on the first `bytes` of the main memory are the host's: no argument of the guest names them.
     pub fn set_floor(&self, bytes: u64) {
         self.floor.store(bytes, Ordering::Release);
     }
@@ -154,7 +203,8 @@ impl GuestRam {
 
     /// What a guest's argument names.
     fn named(&self, at: GuestAddr, length: u64) -> Result<SharedBytes, Fault> {
-        if at.0.checked_sub(self.base().0).is_none_or(|offset| offset < self.floor.load(Ordering::Acquire)) {
+        // What lies before the main memory is far behind it here.
+        if at.0.wrapping_sub(self.base) < self.floor.load(Ordering::Acquire) {
             return Err(Fault);
         }
         self.part(at, length)
@@ -205,7 +255,7 @@ mod tests {
 
     #[test]
     fn nothing_reaches_over_the_end_of_an_extent() {
-        let ram = GuestRam::scattered(&[&[(0, 0x2000), (0x10_0000, 0x2000)], &[(0x20_0000, 0x1000)]]).unwrap();
+        let ram = GuestRam::scattered(&[(0, 0x2000), (0x10_0000, 0x2000)], Some((0x20_0000, 0x1000))).unwrap();
         assert_eq!((ram.len(), ram.extents().len()), (0x5000, 3));
         for (at, length, inside) in [
             (0, 0x2000, true),
@@ -224,8 +274,31 @@ mod tests {
     }
 
     #[test]
-    fn extents_of_one_group_are_different_memory() {
-        let ram = GuestRam::scattered(&[&[(0, 0x1000), (0x10_0000, 0x1000)]]).unwrap();
+    fn the_window_is_the_file_that_is_handed_out() {
+        let ram = GuestRam::scattered(&[(0, 0x2000)], Some((0x20_0000, 0x2000))).unwrap();
+        for (at, length, offset) in [
+            (0x20_0000, 0x2000, Some(0)),
+            (0x20_1000, 0x1000, Some(0x1000)),
+            (0x20_1000, 0x1001, None),
+            (0x20_2000, 0, Some(0x2000)),
+            (0x20_1fff, u64::MAX, None),
+            (0, 0x1000, None),
+        ] {
+            assert_eq!(ram.window_offset(GuestAddr(at), length), offset, "{length:#x} bytes at {at:#x}");
+        }
+        use std::os::unix::fs::FileExt;
+        ram.write(GuestAddr(0x20_0004), b"seen").unwrap();
+        ram.write(GuestAddr(0), b"secret").unwrap();
+        let mut all = vec![0; 0x2000];
+        let file = ram.window_file().unwrap();
+        file.read_exact_at(&mut all, 0).unwrap();
+        assert!(all[4..].starts_with(b"seen") && !all.windows(6).any(|part| part == b"secret"));
+        assert_eq!(file.metadata().unwrap().len(), 0x2000);
+    }
+
+    #[test]
+    fn extents_of_one_file_are_different_memory() {
+        let ram = GuestRam::scattered(&[(0, 0x1000), (0x10_0000, 0x1000)], None).unwrap();
         ram.write(GuestAddr(0), b"low").unwrap();
         ram.write(GuestAddr(0x10_0000), b"top").unwrap();
         let read = |at| {

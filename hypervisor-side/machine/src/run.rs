@@ -73,6 +73,7 @@ impl Device {
             Self::Net { .. } => Class::NET,
             Self::Services(_) => Class::SERVICES,
             Self::Entropy => Class::ENTROPY,
+            Self::Remote { offer, .. } => offer.class,
         }
     }
 }
@@ -111,6 +112,20 @@ pub fn check_memory(memory: u64, most: u64) -> Result<(), MachineError> {
         return Ok(());
     };
     Err(MachineError::MemorySize { memory, why })
+}
+
+/// Whether a window can be used at all, and is there if a device needs one.
+pub fn check_window(config: &MachineConfig, most: u64) -> Result<(), MachineError> {
+    let window = config.window;
+    let needed = config.devices.iter().any(|device| matches!(device, Device::Remote { .. }));
+    let why = if window > most || !window.is_multiple_of(LARGE) {
+        format!("a window is a multiple of 2 MiB, at most {} GiB", most >> 30)
+    } else if needed && window == 0 {
+        "a backend in another process needs a window of guest memory".into()
+    } else {
+        return Ok(());
+    };
+    Err(MachineError::MemorySize { memory: window, why })
 }
 
 /// Random bytes for the guest; a host that has none yet gives zeros, which the guest mixes with what else it has.

@@ -3,24 +3,16 @@
 use crate::carrier::{Carrier, DoorbellAddress};
 use crate::host::Host;
 use crate::memory::GuestRam;
-use pvkit_abi::block::BlockFeatures;
-use pvkit_abi::bus::Offer;
-use pvkit_abi::net::NetFeatures;
+use crate::remote::Remote;
+use pvkit_abi::bus::{CONFIG_BYTES, Offer};
 use pvkit_abi::status::CallError;
-use pvkit_backends::entropy::EntropyQueue;
-use pvkit_backends::net::{Network, PortControl, RECEIVE_WORDS, ReceiveQueue, Steering, TransmitQueue};
-use pvkit_backends::services::{Services, ServicesQueue};
-use pvkit_backends::{
-    BlockLimits, BlockQueue, ConsoleInput, ConsoleOutput, ConsoleQueue, Disk, GrantTable, QueueCounters, QueueEngine,
-    QueueSetup, QueueThread,
-};
+use pvkit_backends::Bell;
+use pvkit_backends::{Backing, GrantTable, QueueCounters, QueueEngine, QueueLines, QueueOrder, QueueThread};
 use pvkit_core::{GuestAddr, GuestMemory};
-use pvkit_ring::{RingSize, WideBackend};
 use pvkit_shared_memory::SharedPages;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use vmm_sys_util::eventfd::EventFd;
 
 /// Asks for one queue.
 pub struct Order {
@@ -35,43 +27,36 @@ pub struct Order {
     pub port: Option<u32>,
 }
 
-/// What a device works on.
-pub enum Backing {
-    Block(Arc<dyn Disk>),
-    Console(ConsoleOutput, Arc<ConsoleInput>),
-    Net(NetPort),
-    Services(Arc<Services>),
-    Entropy,
-}
-
-/// A network port.
-pub struct NetPort {
-    pub network: Arc<dyn Network>,
-    pub steering: Arc<Steering>,
-    pub control: PortControl,
-    pub mtu: u16,
-}
-
 /// A queue that is open.
 pub struct OpenQueue {
     pub thread: QueueThread,
-    pub doorbell: Arc<EventFd>,
+    pub doorbell: Arc<Bell>,
     pub at: DoorbellAddress,
     /// Keeps the memory mapped that the ring and the grants name. Dropped after the thread.
     pub _ram: Arc<GuestRam>,
+}
+
+/// Where a device's backend is.
+pub enum Side {
+    /// In this process.
+    Here(Backing),
+    /// In another one.
+    There(Arc<Remote>),
 }
 
 /// One device.
 pub struct Slot {
     pub label: String,
     pub offer: Offer,
-    pub backing: Backing,
+    pub backing: Side,
     pub grants: Arc<GrantTable>,
     pub open: Mutex<BTreeMap<u16, OpenQueue>>,
     /// Outlives the queues, so that numbers go on over epochs.
     pub counters: Mutex<BTreeMap<u16, Arc<QueueCounters>>>,
     /// Size of a disk as the guest was last told.
     pub announced: AtomicU64,
+    /// Configuration of a device whose backend is elsewhere, as the guest was last told.
+    pub config: Mutex<[u8; CONFIG_BYTES]>,
 }
 
 /// Who a queue's thread talks to.
@@ -83,9 +68,9 @@ struct Contact {
 }
 
 impl Slot {
-    pub fn new(label: String, offer: Offer, backing: Backing) -> Self {
+    pub fn new(label: String, offer: Offer, backing: Side) -> Self {
         let capacity = match &backing {
-            Backing::Block(disk) => disk.capacity(),
+            Side::Here(Backing::Block(disk)) => disk.capacity(),
             _ => 0,
         };
         Self {
@@ -96,6 +81,7 @@ impl Slot {
             open: Mutex::default(),
             counters: Mutex::default(),
             announced: AtomicU64::new(capacity),
+            config: Mutex::new(offer.config),
         }
     }
 
@@ -108,55 +94,25 @@ impl Slot {
         device: u32,
     ) -> Result<Box<dyn QueueEngine>, CallError> {
         let contact = Contact { host: host.clone(), device, label: self.label.clone() };
-        Ok(match &self.backing {
-            Backing::Block(disk) => {
-                let features = BlockFeatures::from_bits_truncate(order.features);
-                let setup = self.setup::<1>(order, ram, contact)?;
-                Box::new(BlockQueue::new(setup, disk.clone(), BlockLimits::of(&self.offer), features))
-            }
-            Backing::Console(output, input) => {
-                Box::new(ConsoleQueue::new(self.setup::<1>(order, ram, contact)?, output.clone(), input.clone()))
-            }
-            Backing::Services(services) => {
-                Box::new(ServicesQueue::new(self.setup::<1>(order, ram, contact)?, services.clone()))
-            }
-            Backing::Entropy => Box::new(EntropyQueue::new(self.setup::<1>(order, ram, contact)?)),
-            Backing::Net(port) => {
-                let features = port.control.opened(order.epoch, NetFeatures::from_bits_truncate(order.features));
-                let pair = usize::from(order.queue / 2);
-                if order.queue.is_multiple_of(2) {
-                    let setup = self.setup::<RECEIVE_WORDS>(order, ram, contact)?;
-                    let queue = ReceiveQueue::new(setup, port.steering.clone(), pair, features, port.mtu);
-                    Box::new(queue.ok_or(CallError::NOT_FOUND)?)
-                } else {
-                    let setup = self.setup::<1>(order, ram, contact)?;
-                    Box::new(TransmitQueue::new(setup, port.network.clone(), features, port.mtu))
-                }
-            }
-        })
+        let asked = QueueOrder {
+            queue: order.queue,
+            depth: order.depth,
+            completion_bytes: order.completion_bytes,
+            epoch: order.epoch,
+            features: order.features,
+            own: pages(ram, &order.completion_pages)?,
+            peer: pages(ram, &order.request_pages)?,
+        };
+        match &self.backing {
+            Side::Here(backing) => backing.engine(&self.offer, asked, self.lines(order, contact)),
+            Side::There(_) => Err(CallError::UNSUPPORTED),
+        }
     }
 
-    /// What an engine needs: its half of the ring, with completions of `C` words, and its ways to the guest.
-    fn setup<const C: usize>(
-        &self,
-        order: &Order,
-        ram: &GuestRam,
-        contact: Contact,
-    ) -> Result<QueueSetup<C>, CallError> {
-        if usize::from(order.completion_bytes) != C * 8 {
-            return Err(CallError::UNSUPPORTED);
-        }
-        let size = RingSize::new(order.depth).ok_or(CallError::INVALID)?;
-        let own = pages(ram, &order.completion_pages)?;
-        let peer = pages(ram, &order.request_pages)?;
-        let ring = WideBackend::new(own, peer, size, order.epoch).map_err(|_| CallError::INVALID)?;
-        if ring.peer_epoch() != order.epoch {
-            // Rings of an older life of the device, or never made ready.
-            return Err(CallError::STALE);
-        }
+    /// The queue's ways to the guest and to the operator.
+    fn lines(&self, order: &Order, contact: Contact) -> QueueLines {
         let (raiser, port, queue) = (contact.host.clone(), order.port, order.queue);
-        Ok(QueueSetup {
-            ring,
+        QueueLines {
             grants: self.grants.clone(),
             interrupt: Arc::new(move || {
                 if let (Some(host), Some(port)) = (raiser.upgrade(), port) {
@@ -170,7 +126,7 @@ impl Slot {
                     host.log(format!("device {device} ({label}), queue {queue}: {line}"));
                 }
             }),
-        })
+        }
     }
 
     /// Drains and ends every queue and forgets the grants.
@@ -180,8 +136,9 @@ impl Slot {
             carrier.detach(&queue.doorbell, queue.at);
             queue.thread.stop();
         }
-        if let Backing::Net(port) = &self.backing {
-            port.control.closed();
+        match &self.backing {
+            Side::Here(backing) => backing.closed(),
+            Side::There(remote) => remote.close_now(carrier),
         }
         self.grants.clear();
     }

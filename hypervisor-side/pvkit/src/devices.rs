@@ -1,5 +1,6 @@
 //! Turns the command line's disks and console into backends: here files are opened and locked.
 
+use crate::backends::Backends;
 use crate::cli::{Cache, ConsoleOption, DiskFormat, DiskOption, Mutant};
 use crate::failure::Failure;
 use crate::mutant::volatile;
@@ -18,8 +19,15 @@ const VOLATILE_LIMIT: u64 = 64 << 20;
 ///
 /// # Errors
 /// The first disk that cannot be opened, by name.
-pub fn disks(options: &[DiskOption], mutant: Option<Mutant>) -> Result<Vec<Device>, Failure> {
-    options.iter().map(|option| disk(option, mutant)).collect()
+pub fn disks(options: &[DiskOption], mutant: Option<Mutant>, backends: &mut Backends) -> Result<Vec<Device>, Failure> {
+    options
+        .iter()
+        .map(|option| match (&option.format, &option.id) {
+            (DiskFormat::Backend(socket), Some(id)) => backends.disk(socket, id),
+            (_, Some(id)) => Err(Failure::user(format!("id={id} is a disk's name at a backend; add backend=SOCKET"))),
+            (_, None) => disk(option, mutant),
+        })
+        .collect()
 }
 
 fn disk(option: &DiskOption, mutant: Option<Mutant>) -> Result<Device, Failure> {
@@ -29,18 +37,25 @@ fn disk(option: &DiskOption, mutant: Option<Mutant>) -> Result<Device, Failure> 
             (Arc::new(RamDisk::new(size.0).map_err(Failure::user)?), format!("ram disk of {size}"))
         }
         DiskFormat::Raw(path) => {
-            let serial = option.serial.clone().unwrap_or_default();
             let label = option.serial.clone().unwrap_or_else(|| path.display().to_string());
-            let raw = RawOptions { read_only: option.readonly, block_size: option.block_size, serial };
-            let raw = RawDisk::open(path, &raw).map_err(Failure::user)?;
+            let raw = RawDisk::open(path, &raw_options(option)).map_err(Failure::user)?;
             let disk: Arc<dyn Disk> = match option.cache {
                 Cache::Writeback => Arc::new(raw),
                 Cache::Volatile => volatile(raw, VOLATILE_LIMIT, mutant)?,
             };
             (disk, label)
         }
+        DiskFormat::Backend(socket) => {
+            return Err(Failure::user(format!("backend={} without id=NAME", socket.display())));
+        }
     };
     Ok(Device::Block { disk, label })
+}
+
+/// How the option wants its image opened.
+pub fn raw_options(option: &DiskOption) -> RawOptions {
+    let serial = option.serial.clone().unwrap_or_default();
+    RawOptions { read_only: option.readonly, block_size: option.block_size, serial }
 }
 
 /// The console device.

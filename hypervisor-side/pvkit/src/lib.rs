@@ -11,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod backend;
+mod backends;
 mod cli;
 mod demo;
 mod devices;
@@ -53,6 +55,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(options)) => run::run(options),
         Some(Command::Demo(options)) => demo::demo(options),
         Some(Command::Inspect(options)) => api::client::inspect(options),
+        Some(Command::Backend(options)) => backend::backend(options),
         Some(Command::Ctl(options)) => api::client::ctl(options),
         Some(Command::Doctor(options)) => doctor::run(options),
         Some(Command::Completions(options)) => print_completions(options.shell),

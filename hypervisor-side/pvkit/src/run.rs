@@ -1,7 +1,8 @@
 //! `pvkit run`: one guest, from the command line to its exit status.
 
 use crate::api::server::{self, Subject, fresh_generation};
-use crate::cli::{ConsoleOption, MachineChoice, RunOptions, StatsFormat};
+use crate::backends::Backends;
+use crate::cli::{ConsoleOption, DiskFormat, MachineChoice, RunOptions, StatsFormat};
 use crate::failure::{EXIT_CRASH, Failure};
 use crate::nets::Published;
 use crate::signals::{self, Caught};
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// How long a guest that was asked to shut down may take.
 const GRACE: Duration = Duration::from_secs(10);
+/// The window of a guest that has a backend in another process.
+const DEFAULT_WINDOW: u64 = 64 << 20;
 /// A guest that lived so long may be booted again without a pause.
 const LONG_LIFE: Duration = Duration::from_secs(10);
 /// Pauses before a guest is booted again that did not live long; each is twice the last one.
@@ -63,7 +66,8 @@ fn end(control: &Arc<Control>, services: &Services) {
 fn run_on_console(options: &RunOptions, control: &Arc<Control>, services: &Arc<Services>) -> Result<Report, Failure> {
     let kind = kind(options)?;
     let ends = Ends::of(options, kind)?;
-    let mut devices = devices::disks(&options.disks, options.mutant)?;
+    let mut backends = Backends::new(name_of(options));
+    let mut devices = devices::disks(&options.disks, options.mutant, &mut backends)?;
     let nets = nets::open(&options.nets, &options.publish)?;
     let subject = Subject::new(Arc::clone(control), Arc::clone(services));
     let socket = options.api_socket.as_ref().map(|path| server::listen(path, subject)).transpose()?;
@@ -89,6 +93,7 @@ fn run_on_console(options: &RunOptions, control: &Arc<Control>, services: &Arc<S
             cmdline: options.cmdline.clone(),
             cpus: options.cpus,
             memory: options.memory.0,
+            window: window(options),
             cpl: options.cpl,
             devices: devices.clone(),
             early_console: devices::early_console(ends.early()),
@@ -213,11 +218,7 @@ fn kind(options: &RunOptions) -> Result<Kind, Failure> {
             )));
         }
     };
-    let only_stock = [
-        ("--initramfs", options.initramfs.is_some()),
-        ("--serial", options.serial.is_some()),
-        ("--window", options.window.is_some()),
-    ];
+    let only_stock = [("--initramfs", options.initramfs.is_some()), ("--serial", options.serial.is_some())];
     match only_stock.iter().find(|(_, given)| *given && kind != Kind::Stock) {
         Some((word, _)) => Err(Failure::user(format!(
             "{word} is for stock kernels (a bzImage, or an ELF image with a PVH note); a PV guest has no use for it"
@@ -233,10 +234,23 @@ fn program(options: &RunOptions, kind: Kind, ends: &Ends, typed: Arc<ConsoleInpu
         Kind::BuiltIn => program::in_process().map_err(Failure::user),
         Kind::Stock => {
             let line = ends.serial.as_ref().map(|serial| devices::serial(serial, typed)).transpose()?;
-            let window = options.window.map_or(0, |size| size.0);
-            Ok(Program::Hvm(Hvm { kernel, initramfs: options.initramfs.clone(), window, serial: line }))
+            Ok(Program::Hvm(Hvm { kernel, initramfs: options.initramfs.clone(), serial: line }))
         }
     }
+}
+
+/// What backends call the guest.
+fn name_of(options: &RunOptions) -> String {
+    let kernel = options.kernel.as_deref().and_then(|kernel| kernel.file_name());
+    let kernel = kernel.map_or_else(|| "built-in guest".into(), |name| name.to_string_lossy().into_owned());
+    format!("{kernel} (process {})", std::process::id())
+}
+
+/// A guest with a backend elsewhere has a window, of a size that suits most.
+fn window(options: &RunOptions) -> u64 {
+    let elsewhere = options.disks.iter().any(|disk| matches!(disk.format, DiskFormat::Backend(_)));
+    let default = if elsewhere { DEFAULT_WINDOW } else { 0 };
+    options.window.map_or(default, |size| size.0)
 }
 
 fn machine_failure(error: MachineError) -> Failure {

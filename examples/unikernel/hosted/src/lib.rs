@@ -82,6 +82,10 @@ fn platform(machine: &InProcessPlatform) -> Option<Composed<IdentityPages, InPro
     let part = |address: u64, length| memory.part(usize::try_from(address.checked_sub(base)?).ok()?, length).ok();
     let area = part(info.vcpu_areas, PAGE_SIZE)?;
     let ram = info.regions.iter().take(info.region_count as usize).find(|region| region.kind == RegionKind::RAM)?;
-    let shared = part(ram.base, SHARED_BYTES.min(usize::try_from(ram.length).ok()?))?;
+    // What the host has set aside for it, if anything; else a part of memory.
+    let shared = match machine.window() {
+        Some(window) => window,
+        None => part(ram.base, SHARED_BYTES.min(usize::try_from(ram.length).ok()?))?,
+    };
     Some(Composed { pages: IdentityPages::new(shared), calls: InProcessCalls { machine, area } })
 }

@@ -54,6 +54,8 @@ pub struct BootMemory {
     pub vcpu_area: SharedBytes,
     /// The largest run of free memory.
     pub ram: SharedBytes,
+    /// What the host set aside to be shared, if anything.
+    pub window: Option<SharedBytes>,
     cmdline: &'static [u8],
 }
 
@@ -89,12 +91,15 @@ pub fn boot_memory(address: u64) -> Result<BootMemory, &'static str> {
     let free = regions.filter(|region| region.kind == RegionKind::RAM);
     let ram = free.max_by_key(|region| region.length).ok_or("the host gave no free memory")?;
     let ram = name(ram.base, ram.length)?;
+    let mut regions = info.regions.iter().take(info.region_count as usize);
+    let window = regions.find(|region| region.kind == RegionKind::WINDOW);
+    let window = window.map(|window| name(window.base, window.length)).transpose()?;
     let vcpu_area = name(info.vcpu_areas, PAGE_SIZE as u64)?;
     let cmdline = NonNull::new(info.cmdline as *mut u8).ok_or("the command line is at address 0")?;
     // SAFETY: the host maps the command line for ever and does not change it after the start (PV entry state); nothing
     // in this image writes to the boot region.
     let cmdline = unsafe { core::slice::from_raw_parts(cmdline.as_ptr(), info.cmdline_length as usize) };
-    Ok(BootMemory { info, vcpu_area, ram, cmdline })
+    Ok(BootMemory { info, vcpu_area, ram, window, cmdline })
 }
 
 /// One hypercall, for calls that are made before there is a platform.

@@ -46,8 +46,9 @@ extern "C" fn pvkit_start(boot_info: u64, _vcpu: u64, _argument: u64) -> ! {
 
 fn start(boot_info: u64) -> Result<i32, &'static str> {
     let memory = arch::boot_memory(boot_info)?;
-    let shared_bytes = SHARED_BYTES.min(memory.ram.len() / 2);
+    let shared_bytes = if memory.window.is_some() { 0 } else { SHARED_BYTES.min(memory.ram.len() / 2) };
     let shared = memory.ram.part(0, shared_bytes).map_err(|_| "no memory to share")?;
+    let shared = memory.window.unwrap_or(shared);
     let rest = memory.ram.part(shared_bytes, memory.ram.len() - shared_bytes).map_err(|_| "no memory for a heap")?;
     heap::give(rest);
     let calls = X86Calls::new(&memory.info, memory.vcpu_area).map_err(|_| "boot info: no transport, port or clock")?;

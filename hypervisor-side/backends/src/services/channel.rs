@@ -112,7 +112,8 @@ impl Services {
             if let Some(report) = state.answers.remove(&sequence) {
                 return Answer::Report(report);
             }
-            let awaited = state.asked.contains(&sequence) || state.waiting.iter().any(|event| event.sequence == sequence);
+            let awaited =
+                state.asked.contains(&sequence) || state.waiting.iter().any(|event| event.sequence == sequence);
             if !awaited {
                 return Answer::Gone;
             }

@@ -22,7 +22,7 @@ fn image() -> Image {
 
 fn loaded(memory: u64) -> (std::sync::Arc<GuestRam>, Layout) {
     let (image, ram) = (image(), GuestRam::new(memory).unwrap());
-    let layout = Layout::new(&image, "word", 2, memory).unwrap();
+    let layout = Layout::new(&image, "word", 2, memory, 0).unwrap();
     let facts = Facts {
         flags: BootFlags::CPL3,
         transport: Transport::PORT_REGISTERS,
@@ -143,11 +143,11 @@ fn gates_lead_to_the_images_stubs_on_the_exception_stack() {
 
 #[test]
 fn memory_that_cannot_hold_the_image_is_refused_with_the_least_that_can() {
-    let error = Layout::new(&image(), "", 1, 4 << 20).unwrap_err();
+    let error = Layout::new(&image(), "", 1, 4 << 20, 0).unwrap_err();
     assert!(matches!(error, MachineError::TooLittleMemory { least, .. } if least >= MIN_MEMORY));
     let mut greedy = image();
     greedy.note.memory = 1 << 30;
-    let error = Layout::new(&greedy, "", 1, 64 << 20).unwrap_err();
+    let error = Layout::new(&greedy, "", 1, 64 << 20, 0).unwrap_err();
     assert!(matches!(error, MachineError::TooLittleMemory { least, .. } if least == 1 << 30));
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 #[must_use]
 pub fn stock_kernel(kernel: &Path, initramfs: &Path, cmdline: &str) -> Option<(u64, Vec<u8>)> {
     let memory = layout::Memory::new(layout::MIN_MEMORY, 0);
-    let ram = GuestRam::scattered(&[&memory.ram]).ok()?;
+    let ram = GuestRam::scattered(&memory.ram, None).ok()?;
     let images = Hvm { kernel: kernel.into(), initramfs: Some(initramfs.into()), window: 0, serial: None };
     let number = |at: u64, length: usize| {
         let mut bytes = [0; 8];

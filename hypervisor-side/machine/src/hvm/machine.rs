@@ -17,16 +17,17 @@ use crate::kvm::stats::Stats;
 use crate::kvm::threads::Threads;
 use crate::kvm::{self, kick};
 use crate::memory::GuestRam;
+use crate::remote::Attached;
 use crate::report::{End, Report};
 use kvm_bindings::{CpuId, KVM_PIT_SPEAKER_DUMMY, kvm_msi, kvm_pit_config};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
+use pvkit_backends::Bell;
 use pvkit_core::{Domain, DomainConfig, EventPath};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
-use vmm_sys_util::eventfd::EventFd;
 
 /// How long a kernel may take to load its driver before the operator is told that it has not.
 const DRIVER_PATIENCE: Duration = Duration::from_secs(60);
@@ -48,7 +49,7 @@ pub struct HvmMachine {
 
 /// Runs a stock kernel until it ends.
 pub fn run(config: MachineConfig, mut hvm: Hvm, control: &Arc<Control>) -> Result<Report, MachineError> {
-    check(&config, &hvm)?;
+    check(&config)?;
     let kvm = kvm::open().map_err(MachineError::Kvm)?;
     if !kvm.check_extension(Cap::Irqchip) || !kvm.check_extension(Cap::SignalMsi) {
         return Err(MachineError::Kvm(crate::KvmProblem::Capability("KVM_CAP_IRQCHIP or KVM_CAP_SIGNAL_MSI")));
@@ -61,6 +62,7 @@ pub fn run(config: MachineConfig, mut hvm: Hvm, control: &Arc<Control>) -> Resul
     let typist = input.map(|input| machine.serial.listen(input)).transpose();
     let typist = typist.map_err(MachineError::host("starting the serial line"))?;
     control.attach(&machine.host);
+    let remotes = Attached::start(&machine.host).map_err(MachineError::host("starting the backends"))?;
     for (number, fd) in (0..).zip(vcpus) {
         machine.start(number, fd);
     }
@@ -70,10 +72,12 @@ pub fn run(config: MachineConfig, mut hvm: Hvm, control: &Arc<Control>) -> Resul
     if let Some(typist) = typist {
         let _ = typist.join();
     }
-    Ok(machine.report())
+    let report = machine.report();
+    drop(remotes);
+    Ok(report)
 }
 
-fn check(config: &MachineConfig, hvm: &Hvm) -> Result<(), MachineError> {
+fn check(config: &MachineConfig) -> Result<(), MachineError> {
     if config.cpus == 0 || config.cpus > layout::MAX_VCPUS {
         return Err(MachineError::Cpus { cpus: config.cpus, most: layout::MAX_VCPUS });
     }
@@ -82,11 +86,7 @@ fn check(config: &MachineConfig, hvm: &Hvm) -> Result<(), MachineError> {
         let why = format!("a stock kernel needs at least {} MiB", layout::MIN_MEMORY >> 20);
         return Err(MachineError::MemorySize { memory: config.memory, why });
     }
-    if hvm.window > layout::MAX_WINDOW || !hvm.window.is_multiple_of(2 << 20) {
-        let why = format!("a window is a multiple of 2 MiB, at most {} GiB", layout::MAX_WINDOW >> 30);
-        return Err(MachineError::MemorySize { memory: hvm.window, why });
-    }
-    Ok(())
+    crate::run::check_window(config, layout::MAX_WINDOW)
 }
 
 impl HvmMachine {
@@ -99,8 +99,8 @@ impl HvmMachine {
     ) -> Result<(Arc<Self>, Vec<VcpuFd>), MachineError> {
         kick::install().map_err(MachineError::host("installing the vCPU signal"))?;
         let vm = kvm.create_vm().map_err(kvm_error("creating the virtual machine"))?;
-        let memory = Memory::new(config.memory, hvm.window);
-        let ram = GuestRam::scattered(&[&memory.ram, &memory.window]);
+        let memory = Memory::new(config.memory, config.window);
+        let ram = GuestRam::scattered(&memory.ram, memory.window.first().copied());
         let ram = ram.map_err(MachineError::host("allocating the guest's memory"))?;
         give_memory(&vm, &ram).map_err(MachineError::host("giving the guest its memory"))?;
         let entry = boot::load(&ram, &memory, hvm, &config.cmdline)?;
@@ -236,11 +236,11 @@ impl HvmMachine {
 }
 
 impl Carrier for HvmMachine {
-    fn attach(&self, fd: &Arc<EventFd>) -> io::Result<DoorbellAddress> {
+    fn attach(&self, fd: &Arc<Bell>) -> io::Result<DoorbellAddress> {
         self.doorbells.attach(&self.vm, fd)
     }
 
-    fn detach(&self, fd: &Arc<EventFd>, at: DoorbellAddress) {
+    fn detach(&self, fd: &Arc<Bell>, at: DoorbellAddress) {
         if let Err(error) = self.doorbells.detach(&self.vm, fd, at) {
             self.host.log(format!("doorbell {:#x} could not be detached: {error}", at.address));
         }

@@ -11,6 +11,7 @@ fn exit_code(main: fn(&InProcessPlatform, &str) -> i32) -> End {
         cmdline: String::new(),
         cpus: 1,
         memory: 16 << 20,
+        window: 0,
         cpl: None,
         devices: vec![],
         early_console: Box::new(io::sink()),

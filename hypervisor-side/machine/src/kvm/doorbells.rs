@@ -6,9 +6,9 @@ use crate::slot::lock;
 use kvm_ioctls::VmFd;
 use pvkit_abi::bus::DoorbellKind;
 use pvkit_abi::discovery::{DOORBELL_PORT_BASE, MAX_DOORBELLS};
+use pvkit_backends::Bell;
 use std::io;
 use std::sync::Mutex;
-use vmm_sys_util::eventfd::EventFd;
 
 /// The ports, by number.
 pub struct Doorbells(Mutex<Vec<bool>>);
@@ -24,7 +24,7 @@ impl Doorbells {
     ///
     /// # Errors
     /// None is free, or the kernel refuses.
-    pub fn attach(&self, vm: &VmFd, fd: &EventFd) -> io::Result<DoorbellAddress> {
+    pub fn attach(&self, vm: &VmFd, fd: &Bell) -> io::Result<DoorbellAddress> {
         let mut taken = lock(&self.0);
         let free = taken.iter_mut().enumerate().find(|(_, taken)| !**taken);
         let (index, slot) = free.ok_or_else(|| io::Error::other("no free doorbell"))?;
@@ -38,7 +38,7 @@ impl Doorbells {
     ///
     /// # Errors
     /// The kernel refuses; then the port stays taken: a doorbell that KVM still has must not be given to another queue.
-    pub fn detach(&self, vm: &VmFd, fd: &EventFd, at: DoorbellAddress) -> io::Result<()> {
+    pub fn detach(&self, vm: &VmFd, fd: &Bell, at: DoorbellAddress) -> io::Result<()> {
         let port = at.address as u16;
         let index = usize::from(port.wrapping_sub(DOORBELL_PORT_BASE) / 4);
         let mut taken = lock(&self.0);

@@ -6,24 +6,24 @@
 
 use kvm_bindings::{kvm_ioeventfd, kvm_ioeventfd_flag_nr_deassign, kvm_ioeventfd_flag_nr_pio};
 use kvm_ioctls::VmFd;
+use pvkit_backends::Bell;
 use std::io;
 use std::os::fd::AsRawFd;
-use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::ioctl::ioctl_with_ref;
 
 vmm_sys_util::ioctl_iow_nr!(KVM_IOEVENTFD, kvm_bindings::KVMIO, 0x79, kvm_ioeventfd);
 
 /// Attaches `fd` to the port.
-pub fn attach(vm: &VmFd, fd: &EventFd, port: u16) -> io::Result<()> {
+pub fn attach(vm: &VmFd, fd: &Bell, port: u16) -> io::Result<()> {
     control(vm, fd, port, 0)
 }
 
 /// Detaches `fd` from the port.
-pub fn detach(vm: &VmFd, fd: &EventFd, port: u16) -> io::Result<()> {
+pub fn detach(vm: &VmFd, fd: &Bell, port: u16) -> io::Result<()> {
     control(vm, fd, port, 1 << kvm_ioeventfd_flag_nr_deassign)
 }
 
-fn control(vm: &VmFd, fd: &EventFd, port: u16, more: u32) -> io::Result<()> {
+fn control(vm: &VmFd, fd: &Bell, port: u16, more: u32) -> io::Result<()> {
     let request = kvm_ioeventfd {
         addr: u64::from(port),
         len: 4,

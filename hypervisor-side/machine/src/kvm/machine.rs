@@ -16,19 +16,20 @@ use crate::gate::Gate;
 use crate::host::Host;
 use crate::image::Image;
 use crate::memory::GuestRam;
+use crate::remote::Attached;
 use crate::report::{End, Report};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_msr_entry};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use pvkit_abi::PAGE_SIZE;
 use pvkit_abi::discovery::{BootFlags, CPUID_FIRST, CPUID_SIGNATURE, CPUID_STEP, HYPERCALL_PORT, Transport};
 use pvkit_abi::version::CURRENT;
+use pvkit_backends::Bell;
 use pvkit_core::{Domain, DomainConfig, EventPath, GuestAddr};
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use vmm_sys_util::eventfd::EventFd;
 
 /// The time-stamp counter's MSR.
 const IA32_TSC: u32 = 0x10;
@@ -63,18 +64,22 @@ pub fn run(config: MachineConfig, path: &Path, control: &Arc<Control>) -> Result
         return Err(MachineError::Cpus { cpus: config.cpus, most: boot::MAX_VCPUS });
     }
     crate::run::check_memory(config.memory, boot::MAX_MEMORY)?;
-    let layout = Layout::new(&image, &config.cmdline, config.cpus, config.memory)?;
+    crate::run::check_window(&config, boot::MAX_WINDOW)?;
+    let layout = Layout::new(&image, &config.cmdline, config.cpus, config.memory, config.window)?;
     let kvm = open().map_err(MachineError::Kvm)?;
     let machine = KvmMachine::new(&kvm, config, &image, &layout, cpl, control)?;
     let start = Start { entry: image.entry, stack_top: layout.stack_top, boot_info: layout.boot_info, argument: 0 };
     drop(image);
     control.attach(&machine.host);
+    let remotes = Attached::start(&machine.host).map_err(MachineError::host("starting the backends"))?;
     machine.start(0, start);
     while control.wait() == Request::RefreshDisks {
         machine.host.refresh_disks();
     }
     machine.stop();
-    Ok(machine.report())
+    let report = machine.report();
+    drop(remotes);
+    Ok(report)
 }
 
 impl KvmMachine {
@@ -89,7 +94,8 @@ impl KvmMachine {
         let host_error = |what| move |error: kvm_ioctls::Error| MachineError::Host { what, error: error.into() };
         kick::install().map_err(MachineError::host("installing the vCPU signal"))?;
         let vm = kvm.create_vm().map_err(host_error("creating the virtual machine"))?;
-        let ram = GuestRam::new(config.memory).map_err(MachineError::host("allocating the guest's memory"))?;
+        let ram = GuestRam::scattered(&[(0, config.memory)], layout.window);
+        let ram = ram.map_err(MachineError::host("allocating the guest's memory"))?;
         give_memory(&vm, &ram).map_err(MachineError::host("giving the guest its memory"))?;
         let mut idle = BTreeMap::new();
         for number in 0..config.cpus {
@@ -196,11 +202,11 @@ impl KvmMachine {
 }
 
 impl Carrier for KvmMachine {
-    fn attach(&self, fd: &Arc<EventFd>) -> io::Result<DoorbellAddress> {
+    fn attach(&self, fd: &Arc<Bell>) -> io::Result<DoorbellAddress> {
         self.doorbells.attach(&self.vm, fd)
     }
 
-    fn detach(&self, fd: &Arc<EventFd>, at: DoorbellAddress) {
+    fn detach(&self, fd: &Arc<Bell>, at: DoorbellAddress) {
         if let Err(error) = self.doorbells.detach(&self.vm, fd, at) {
             self.host.log(format!("doorbell {:#x} could not be detached: {error}", at.address));
         }

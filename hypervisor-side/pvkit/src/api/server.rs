@@ -65,7 +65,13 @@ impl Subject {
     /// A run that begins now.
     #[must_use]
     pub fn new(control: Arc<Control>, services: Arc<Services>) -> Arc<Self> {
-        Arc::new(Self { control, services, start: Instant::now(), clients: AtomicUsize::new(0), asking: AtomicUsize::new(0) })
+        Arc::new(Self {
+            control,
+            services,
+            start: Instant::now(),
+            clients: AtomicUsize::new(0),
+            asking: AtomicUsize::new(0),
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 /// Formats that `format=` takes.
 const FORMATS: &str = "raw, null, ram";
 /// Keys that a disk takes.
-const KEYS: &str = "path, format, readonly, cache, size, block_size, serial";
+const KEYS: &str = "path, format, readonly, cache, size, block_size, serial, backend, id";
 
 /// One `--disk`, understood but not opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct DiskOption {
     pub block_size: u32,
     /// What the guest reads as the serial.
     pub serial: Option<String>,
+    /// Its name at a backend.
+    pub id: Option<String>,
 }
 
 /// Where a disk's bytes are.
@@ -34,6 +36,8 @@ pub enum DiskFormat {
     Null(Size),
     /// Memory of this process.
     Ram(Size),
+    /// A backend's, which listens at this socket.
+    Backend(PathBuf),
 }
 
 /// What an unflushed write may rely on.
@@ -70,6 +74,8 @@ pub enum DiskOptionError {
     NoSize(&'static str),
     /// A size that is not a whole number of blocks.
     PartBlock(u64),
+    /// A backend's disk without its name.
+    NoId,
 }
 
 impl fmt::Display for DiskOptionError {
@@ -90,6 +96,7 @@ impl fmt::Display for DiskOptionError {
             Self::NoPath => write!(f, "a raw disk needs a file; write path=FILE"),
             Self::NotForFormat { key, format } => write!(f, "format={format} does not use `{key}=`; leave it out"),
             Self::NoSize(format) => write!(f, "format={format} needs a size; write size=64M"),
+            Self::NoId => write!(f, "a disk of a backend needs its name there; write backend=SOCKET,id=NAME"),
             Self::PartBlock(size) => {
                 write!(f, "size={size} is 0 or not a multiple of the block size 512; round it up")
             }
@@ -109,6 +116,8 @@ struct Pairs {
     size: Option<String>,
     block_size: Option<String>,
     serial: Option<String>,
+    backend: Option<String>,
+    id: Option<String>,
 }
 
 impl Pairs {
@@ -133,6 +142,8 @@ impl Pairs {
             "size" => ("size", &mut self.size),
             "block_size" => ("block_size", &mut self.block_size),
             "serial" => ("serial", &mut self.serial),
+            "backend" => ("backend", &mut self.backend),
+            "id" => ("id", &mut self.id),
             _ => return Err(DiskOptionError::UnknownKey(key.into())),
         };
         match field.replace(value.into()) {
@@ -142,6 +153,9 @@ impl Pairs {
     }
 
     fn format(&self) -> Result<DiskFormat, DiskOptionError> {
+        if let Some(socket) = &self.backend {
+            return self.backend(socket);
+        }
         let name = match self.format.as_deref().unwrap_or("raw") {
             "raw" => return self.raw(),
             "null" => "null",
@@ -165,6 +179,27 @@ impl Pairs {
             return Err(DiskOptionError::PartBlock(size.0));
         }
         Ok(if name == "null" { DiskFormat::Null(size) } else { DiskFormat::Ram(size) })
+    }
+
+    /// What the disk is, the backend knows.
+    fn backend(&self, socket: &str) -> Result<DiskFormat, DiskOptionError> {
+        for (key, value) in [
+            ("path", &self.path),
+            ("format", &self.format),
+            ("readonly", &self.readonly),
+            ("cache", &self.cache),
+            ("size", &self.size),
+            ("block_size", &self.block_size),
+            ("serial", &self.serial),
+        ] {
+            if value.is_some() {
+                return Err(DiskOptionError::NotForFormat { key, format: "backend" });
+            }
+        }
+        if self.id.is_none() || socket.is_empty() {
+            return Err(DiskOptionError::NoId);
+        }
+        Ok(DiskFormat::Backend(socket.into()))
     }
 
     fn raw(&self) -> Result<DiskFormat, DiskOptionError> {
@@ -193,6 +228,7 @@ impl FromStr for DiskOption {
             cache: parse_cache(pairs.cache.as_deref())?,
             block_size,
             serial: parse_serial(pairs.serial)?,
+            id: parse_id(pairs.id)?,
         })
     }
 }
@@ -221,6 +257,21 @@ fn parse_cache(text: Option<&str>) -> Result<Cache, DiskOptionError> {
             Err(DiskOptionError::BadValue { key: "cache", value: value.into(), expected: "writeback, volatile" })
         }
     }
+}
+
+fn parse_id(text: Option<String>) -> Result<Option<String>, DiskOptionError> {
+    match text {
+        Some(value) if !is_id(&value) => {
+            Err(DiskOptionError::BadValue { key: "id", value, expected: "1 to 64 letters, digits, `-`, `_` or `.`" })
+        }
+        other => Ok(other),
+    }
+}
+
+/// Whether a device can be called so.
+pub fn is_id(text: &str) -> bool {
+    let letters = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    (1..=pvkit_driver_domain::protocol::NAME_BYTES).contains(&text.len()) && letters
 }
 
 fn parse_serial(text: Option<String>) -> Result<Option<String>, DiskOptionError> {
@@ -253,6 +304,12 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_of_a_backend_has_a_socket_and_a_name() {
+        let disk: DiskOption = "backend=run/b.sock,id=root".parse().unwrap();
+        assert_eq!((disk.format, disk.id.as_deref()), (DiskFormat::Backend("run/b.sock".into()), Some("root")));
+    }
+
+    #[test]
     fn each_mistake_is_named_with_its_remedy() {
         for (text, thing, remedy) in [
             ("", "empty", "path=FILE"),
@@ -272,6 +329,9 @@ mod tests {
             ("format=ram,size=1000", "size=1000", "multiple of the block size 512"),
             ("format=ram,size=0", "size=0", "round it up"),
             ("format=ram,size=huge", "`huge`", "512M"),
+            ("backend=s.sock", "name", "backend=SOCKET,id=NAME"),
+            ("backend=s.sock,id=a/b", "id=a/b", "letters"),
+            ("backend=s.sock,id=a,path=b", "`path=`", "leave it out"),
         ] {
             let message = text.parse::<DiskOption>().expect_err(text).to_string();
             assert!(message.contains(thing) && message.contains(remedy), "{text}: {message}");

@@ -43,6 +43,15 @@ pub const CONSOLE_KEYS: &str = "\
 Ctrl-a x  leaves pvkit         Ctrl-a Ctrl-a  sends Ctrl-a to the guest
 Ctrl-a h  shows these keys     Ctrl-a c       sends Ctrl-c to the guest (Ctrl-c itself leaves pvkit)";
 
+/// Below the help of `pvkit backend`.
+const BACKEND_HELP: &str = "\
+Example:
+  pvkit backend --socket /run/pvkit/disks.sock --disk id=root,path=root.img
+  pvkit run --kernel guest.elf --disk backend=/run/pvkit/disks.sock,id=root
+
+SIGTERM and SIGINT end it in good order: queues are drained, guests wait for the next backend at the same socket. A backend
+that is killed loses nothing either.";
+
 /// Where completions go.
 const COMPLETIONS_HELP: &str = "\
 bash:  pvkit completions bash > ~/.local/share/bash-completion/completions/pvkit
@@ -65,6 +74,8 @@ pub enum Command {
     Run(Box<RunOptions>),
     /// The main job: build the demo guest, read a disk of documents, survive being killed; verify everything.
     Demo(DemoOptions),
+    /// Serve disks to guests from a process of its own, which may be killed and started again.
+    Backend(BackendOptions),
     /// Look at a running guest: bus, devices, queues, counters.
     Inspect(InspectOptions),
     /// Ask something of a running guest's kernel; status 1 if it refuses or does not answer.
@@ -120,7 +131,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "SIZE", default_value = "256M", allow_hyphen_values = true)]
     pub memory: Size,
     /// A disk: a path, or path=FILE,format=raw|null|ram,readonly=on|off,cache=writeback|volatile,size=SIZE,
-    /// block_size=512|4096,serial=TEXT; may be given several times
+    /// block_size=512|4096,serial=TEXT, or backend=SOCKET,id=NAME for one of a `pvkit backend`; may be given several times
     #[arg(long = "disk", value_name = "DISK")]
     pub disks: Vec<DiskOption>,
     /// A network port: user, tap=NAME, fd=N, passt=SOCKET or none; with mac=ADDRESS,mtu=BYTES,queues=PAIRS,
@@ -139,7 +150,8 @@ pub struct RunOptions {
     /// The serial line of a stock kernel (ttyS0), likewise [default: stdio, unless the console is there]
     #[arg(long, value_name = "SERIAL")]
     pub serial: Option<ConsoleOption>,
-    /// Memory that a stock kernel's driver may share instead of its RAM, beside --memory [default: none]
+    /// Memory beside --memory in which the guest has all that it shares with backends [default: none; 64M with a backend in
+    /// another process, which sees nothing else of the guest]
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub window: Option<Size>,
     /// Privilege level of the guest [default: 3 if the image allows it, else 0]
@@ -178,6 +190,18 @@ pub enum Mutant {
     GuestNoflush,
     /// The backend answers a flush without doing it.
     BackendNoflush,
+}
+
+/// `pvkit backend`.
+#[derive(Args, Debug)]
+#[command(after_help = BACKEND_HELP)]
+pub struct BackendOptions {
+    /// Where monitors connect; made with mode 0600, and gone at the end
+    #[arg(long, value_name = "PATH")]
+    pub socket: PathBuf,
+    /// A disk, as for `pvkit run`, with id=NAME; may be given several times
+    #[arg(long = "disk", value_name = "DISK")]
+    pub disks: Vec<DiskOption>,
 }
 
 /// `pvkit demo`.

@@ -39,7 +39,7 @@ fn load_it(
         ..Hvm::default()
     };
     let memory = Memory::new(MEMORY, 0);
-    let ram = GuestRam::scattered(&[&memory.ram]).unwrap();
+    let ram = GuestRam::scattered(&memory.ram, None).unwrap();
     load(&ram, &memory, &images, cmdline).map(|entry| (entry, ram)).map_err(|error| error.to_string())
 }
 

@@ -1,0 +1,275 @@
+//! The keeper: tells the owner what happened, and brings a lost backend back.
+
+use super::Owner;
+use super::backend::{Backend, Done};
+use super::link::{ANSWER, BackendError, Link};
+use super::state::{Answerer, Asked, Phase, State};
+use super::{covers, reader};
+use pvkit_abi::bus::{CONFIG_BYTES, Offer};
+use pvkit_abi::status::CallError;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// First and longest pause between two attempts to connect anew.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A wait that is as good as endless: a day.
+const IDLE: Duration = Duration::from_secs(86_400);
+/// A backend that was lost again sooner than this does not start over with short pauses.
+const STABLE: Duration = Duration::from_secs(5);
+/// Losses in a row after which the pauses begin to grow.
+const PATIENT_LOSSES: u32 = 3;
+
+/// What the keeper is told.
+pub enum Event {
+    /// A request was sent: look after its deadline.
+    Asked,
+    /// An answer came.
+    Answer(Done, Result<Vec<u8>, CallError>),
+    /// The socket closed.
+    Lost,
+    /// Nothing of the daemon is attached any more.
+    Dead,
+    /// The guest ended.
+    Stop,
+}
+
+struct Keeper<'a> {
+    backend: &'a Arc<Backend>,
+    owner: &'a Arc<dyn Owner>,
+    inbox: &'a Receiver<Event>,
+    events: &'a Sender<Event>,
+    reader: Option<JoinHandle<()>>,
+    lost_at: Instant,
+    back_at: Instant,
+    /// Losses, each soon after the last return.
+    hasty: u32,
+}
+
+/// Works until it is told to stop.
+pub fn run(backend: &Arc<Backend>, owner: &Arc<dyn Owner>, inbox: &Receiver<Event>, events: &Sender<Event>) {
+    let now = Instant::now();
+    let mut keeper = Keeper { backend, owner, inbox, events, reader: None, lost_at: now, back_at: now, hasty: 0 };
+    keeper.start_reader();
+    while keeper.step() {}
+    if let Some(reader) = keeper.reader.take() {
+        let _ = reader.join();
+    }
+    // Who still asks is told; the guest is gone.
+    let asked = backend.state().take_asked();
+    for asked in asked {
+        let answer = asked.dead_answer();
+        if let Answerer::Direct(who) = asked.answerer {
+            let _ = who.try_send(answer);
+        }
+    }
+}
+
+impl Keeper<'_> {
+    /// A reader for the connection that is there. Without one, it is lost: the reader finds that out.
+    fn start_reader(&mut self) {
+        let Some(link) = self.backend.state().link.clone() else { return };
+        let (backend, owner, events) = (Arc::clone(self.backend), Arc::clone(self.owner), self.events.clone());
+        let thread =
+            Builder::new().name("backend reader".into()).spawn(move || reader::run(&backend, &link, &*owner, &events));
+        match thread {
+            Ok(thread) => self.reader = Some(thread),
+            Err(error) => self.owner.log(format!("no thread for backend {}: {error}", self.backend.path.display())),
+        }
+    }
+
+    /// False at the end.
+    fn step(&mut self) -> bool {
+        let limit = if self.backend.state().asked.is_empty() { IDLE } else { Duration::from_secs(1) };
+        match self.inbox.recv_timeout(limit) {
+            Ok(event) => self.hear(event),
+            Err(RecvTimeoutError::Timeout) => {
+                self.cut_off_if_late();
+                true
+            }
+            Err(RecvTimeoutError::Disconnected) => false,
+        }
+    }
+
+    fn hear(&mut self, event: Event) -> bool {
+        match event {
+            Event::Asked => {}
+            Event::Answer(done, answer) => done(answer),
+            Event::Lost => self.lost(),
+            Event::Dead => return self.restore(),
+            Event::Stop => return false,
+        }
+        true
+    }
+
+    fn lost(&mut self) {
+        self.lost_at = Instant::now();
+        self.hasty = if self.back_at.elapsed() < STABLE { self.hasty.saturating_add(1) } else { 0 };
+        if self.hasty.is_power_of_two() || self.hasty == 0 {
+            self.owner.log(format!("backend {} is gone; its devices wait for it", self.backend.path.display()));
+        }
+    }
+
+    /// A daemon that leaves a request unanswered is cut off.
+    fn cut_off_if_late(&self) {
+        let state = self.backend.state();
+        let late = state.asked.values().any(|asked| asked.since.elapsed() > ANSWER);
+        if let (true, Phase::Connected, Some(link)) = (late, state.phase, &state.link) {
+            link.socket.shut_down();
+            drop(state);
+            self.owner.log(format!(
+                "backend {} does not answer within {} s and is cut off; end its process, and start it again",
+                self.backend.path.display(),
+                ANSWER.as_secs()
+            ));
+        }
+    }
+
+    /// The daemon is dead. Answers what was asked of it, tells the owner, and gets another one. False if it is told to stop.
+    fn restore(&mut self) -> bool {
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        self.answer_all();
+        let devices: Vec<u32> = self.backend.state().remotes.keys().copied().collect();
+        for device in &devices {
+            self.backend.forget_wires(*device);
+            self.owner.lost(*device);
+        }
+        self.ask_witnesses();
+        if !self.reconnect() {
+            return false;
+        }
+        self.start_reader();
+        self.back_at = Instant::now();
+        let back: Vec<(u32, [u8; CONFIG_BYTES])> = {
+            let mut state = self.backend.state();
+            state.counters.returns += 1;
+            state.counters.last_gap_ns = self.lost_at.elapsed().as_nanos() as u64;
+            let live = state.remotes.iter().filter(|(_, remote)| !remote.failed);
+            live.map(|(device, remote)| (*device, remote.offer.config)).collect()
+        };
+        back.into_iter().for_each(|(device, config)| self.owner.back(device, config));
+        true
+    }
+
+    fn answer_all(&self) {
+        let asked = self.backend.state().take_asked();
+        answer(asked);
+    }
+
+    /// Errors of writes that were acknowledged and then lost are told to nobody once the daemon that made them is dead; but the
+    /// kernel tells every description that was open since before them.
+    fn ask_witnesses(&self) {
+        let witnesses: Vec<(u32, File)> = {
+            let state = self.backend.state();
+            let live = state.remotes.iter().filter(|(_, remote)| !remote.failed);
+            live.filter_map(|(device, remote)| Some((*device, remote.witness.as_ref()?.try_clone().ok()?))).collect()
+        };
+        for (device, witness) in witnesses {
+            if let Err(error) = witness.sync_data() {
+                self.owner.log(format!(
+                    "device {device} of backend {} lost acknowledged writes ({error}) and is taken away from the guest",
+                    self.backend.path.display()
+                ));
+                if let Some(remote) = self.backend.state().remotes.get_mut(&device) {
+                    remote.failed = true;
+                }
+                self.owner.failed(device);
+            }
+        }
+    }
+
+    /// Tries until a daemon has all devices as they were. False if it is told to stop.
+    fn reconnect(&mut self) -> bool {
+        let mut pause = match self.hasty.checked_sub(PATIENT_LOSSES) {
+            None => FIRST_PAUSE,
+            Some(more) => (FIRST_PAUSE * 2_u32.saturating_pow(more.min(10))).min(LONGEST_PAUSE),
+        };
+        let mut last = String::new();
+        loop {
+            match self.connect() {
+                Ok(stale) => {
+                    answer(stale);
+                    return true;
+                }
+                Err(why) => {
+                    let why = why.to_string();
+                    // The absence of a daemon was told already.
+                    if why != last && !why.contains("no backend listens") {
+                        self.owner.log(format!("backend {} is not back: {why}", self.backend.path.display()));
+                    }
+                    last = why;
+                }
+            }
+            let until = Instant::now() + pause;
+            while let Some(left) = until.checked_duration_since(Instant::now()) {
+                match self.inbox.recv_timeout(left) {
+                    Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+                    Ok(Event::Answer(done, answer)) => done(answer),
+                    Ok(_) => self.answer_all(),
+                    Err(RecvTimeoutError::Timeout) => break,
+                }
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// One attempt; what was asked while there was nobody.
+    fn connect(&self) -> Result<Vec<Asked>, BackendError> {
+        let mut link = Link::open(&self.backend.path, &self.backend.name)?;
+        // Copies, so that nobody waits for the lock while a daemon takes its time.
+        let (window, known) = {
+            let state = self.backend.state();
+            let window = state.window.as_ref().map(|(window, length)| Ok((window.try_clone()?, *length)));
+            let live = state.remotes.iter().filter(|(_, remote)| !remote.failed);
+            let known: Vec<_> =
+                live.map(|(number, remote)| (*number, Arc::clone(&remote.wanted), remote.offer)).collect();
+            (
+                window
+                    .transpose()
+                    .map_err(|_: std::io::Error| BackendError::Lie("no descriptor left for the window"))?,
+                known,
+            )
+        };
+        if let Some((window, length)) = &window {
+            link.window(window.as_fd(), *length)?;
+        }
+        let mut offers: Vec<(u32, Offer)> = Vec::new();
+        for (number, wanted, old) in &known {
+            let (offer, _) = link.attach(wanted)?;
+            covers::check(old, &offer).map_err(BackendError::Lie)?;
+            offers.push((*number, offer));
+        }
+        let state: &mut State = &mut self.backend.state();
+        for (number, offer) in offers {
+            if let Some(remote) = state.remotes.get_mut(&number) {
+                // What was promised stays promised; only the configuration may be another.
+                remote.offer.config = offer.config;
+            }
+        }
+        // Whatever was asked meanwhile is of an epoch that has ended.
+        let stale = state.take_asked();
+        state.sequence = link.sequence;
+        state.link = Some(Arc::new(link));
+        state.phase = Phase::Connected;
+        Ok(stale)
+    }
+}
+
+/// Answers what a dead backend will not.
+fn answer(all: Vec<Asked>) {
+    for asked in all {
+        let answer = asked.dead_answer();
+        match asked.answerer {
+            Answerer::Later(done) => done(answer),
+            Answerer::Direct(who) => {
+                let _ = who.try_send(answer);
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! One monitor: its messages in order, each answered before the next one is read.
+//!
+//! *When it lies.* A message that is malformed, out of order or has the wrong descriptors ends the connection. One that asks
+//! for what there is not is answered with an error. Either way all that the connection holds is bounded: [`MAX_DEVICES`]
+//! devices, the queues of their offers, one window.
+
+use super::Daemon;
+use super::device::Device;
+use crate::protocol::*;
+use crate::socket::{Packet, PacketSocket, SocketError};
+use crate::window::{MAX_WINDOW, Window};
+use pvkit_abi::bus::CONFIG_BYTES;
+use pvkit_abi::status::CallError;
+use pvkit_backends::{Backing, Bell, QueueLog, block};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::FileType;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use zerocopy::IntoBytes;
+
+/// Most devices of a monitor.
+pub const MAX_DEVICES: usize = 32;
+/// How long a monitor may take to say who it is, and to take an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub enum End {
+    /// The monitor went.
+    Gone,
+    /// The daemon leaves.
+    Stopped,
+    /// The monitor broke the protocol.
+    Lie(String),
+    /// The socket failed.
+    Socket(SocketError),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("went"),
+            Self::Stopped => f.write_str("was told goodbye"),
+            Self::Lie(what) => write!(f, "broke the protocol and was cut off: {what}"),
+            Self::Socket(error) => write!(f, "was cut off: {error}"),
+        }
+    }
+}
+
+impl From<SocketError> for End {
+    fn from(error: SocketError) -> Self {
+        match error {
+            SocketError::Closed => Self::Gone,
+            other => Self::Socket(other),
+        }
+    }
+}
+
+/// What an answer consists of.
+type Answer = Result<(Vec<u8>, Option<OwnedFd>), CallError>;
+
+/// A monitor.
+pub struct Connection {
+    daemon: Arc<Daemon>,
+    socket: PacketSocket,
+    /// As it calls itself; empty before its `HELLO`.
+    pub name: String,
+    greeted: bool,
+    last: u64,
+    window: Option<Arc<Window>>,
+    devices: BTreeMap<u32, Device>,
+}
+
+impl Connection {
+    pub const fn new(daemon: Arc<Daemon>, socket: PacketSocket) -> Self {
+        Self { daemon, socket, name: String::new(), greeted: false, last: 0, window: None, devices: BTreeMap::new() }
+    }
+
+    /// Serves until the monitor or the daemon leaves; then nothing of the monitor's is attached any more.
+    pub fn serve(&mut self) -> End {
+        let end = loop {
+            if let Err(end) = self.step() {
+                break end;
+            }
+        };
+        self.devices.values_mut().for_each(Device::close);
+        self.devices.clear();
+        self.window = None;
+        if matches!(end, End::Stopped) {
+            let _ = self.socket.send(&Message::Goodbye.emit(0), &[], PATIENCE);
+        }
+        end
+    }
+
+    fn step(&mut self) -> Result<(), End> {
+        let packet = self.next()?;
+        let (sequence, message) = Message::parse(&packet.bytes).map_err(|error| End::Lie(error.to_string()))?;
+        let lie = |what: &str| Err(End::Lie(format!("{what} (message of kind {:#x})", message.kind().0)));
+        if sequence <= self.last {
+            return lie("a sequence that does not ascend");
+        }
+        self.last = sequence;
+        if self.greeted == matches!(message, Message::Hello(_)) {
+            return lie(if self.greeted { "a second greeting" } else { "no greeting" });
+        }
+        let needed = descriptors_of(&message);
+        if !needed.contains(&packet.descriptors.len()) {
+            return lie("more or fewer descriptors than belong to it");
+        }
+        let kind = message.kind();
+        let (answer, descriptor) = match self.answer(message, packet)? {
+            Ok((bytes, descriptor)) => (Ok(bytes), descriptor),
+            Err(error) => (Err(error), None),
+        };
+        let bytes = Message::Reply(kind, answer).emit(sequence);
+        let descriptor = descriptor.as_ref().map(AsFd::as_fd);
+        Ok(self.socket.send(&bytes, descriptor.as_slice(), PATIENCE)?)
+    }
+
+    /// The next message; before the greeting only for a while.
+    fn next(&self) -> Result<Packet, End> {
+        loop {
+            match self.socket.take() {
+                Err(SocketError::TimedOut) => {}
+                other => return Ok(other?),
+            }
+            let mut fds = [
+                PollFd::new(&self.socket, PollFlags::IN),
+                PollFd::from_borrowed_fd(self.daemon.stopped(), PollFlags::IN),
+            ];
+            let limit = if self.greeted { None } else { Some(&super::timespec(PATIENCE)).copied() };
+            match poll(&mut fds, limit.as_ref()) {
+                Ok(0) => return Err(End::Lie("no greeting in time".into())),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(End::Socket(error.into())),
+                Ok(_) => {
+                    let [_, stop] = &fds;
+                    if !stop.revents().is_empty() {
+                        return Err(End::Stopped);
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, message: Message, packet: Packet) -> Result<Answer, End> {
+        let mut descriptors = packet.descriptors.into_iter();
+        Ok(match message {
+            Message::Hello(hello) => self.hello(&hello),
+            Message::Window(body) => match descriptors.next() {
+                Some(file) => self.take_window(file, body.length),
+                None => Err(CallError::INVALID),
+            },
+            Message::Attach(asked) => self.attach(&asked, descriptors.next()),
+            Message::OpenQueue(asked) => match (descriptors.next(), descriptors.next()) {
+                (Some(doorbell), Some(interrupt)) => self.open(&asked, doorbell, interrupt),
+                _ => Err(CallError::INVALID),
+            },
+            Message::Close(asked) => self.device(asked.device).map(Device::close).map(|()| nothing()),
+            Message::Share(asked) => {
+                let window = self.window.clone().ok_or(CallError::FAULT);
+                window.and_then(|window| self.device(asked.device)?.share(&asked, &window)).map(|()| nothing())
+            }
+            Message::Revoke(asked) => {
+                self.device(asked.device).and_then(|device| device.revoke(&asked)).map(|()| nothing())
+            }
+            Message::Control(asked) => self.control(&asked),
+            Message::Refresh(asked) => self.refresh(asked.device),
+            Message::Counters(asked) => {
+                self.device(asked.device).map(|device| (device.counters().as_bytes().to_vec(), None))
+            }
+            Message::Reply(..) | Message::Goodbye | Message::Log(_) => {
+                return Err(End::Lie("a message that is the daemon's".into()));
+            }
+        })
+    }
+
+    fn device(&mut self, number: u32) -> Result<&mut Device, CallError> {
+        self.devices.get_mut(&number).ok_or(CallError::NOT_FOUND)
+    }
+
+    fn hello(&mut self, hello: &Hello) -> Answer {
+        if hello.magic != MAGIC {
+            return Err(CallError::INVALID);
+        }
+        if hello.version.major != VERSION.major {
+            return Err(CallError::REFUSED);
+        }
+        self.greeted = true;
+        self.name = text(&hello.name);
+        let mut version = VERSION;
+        version.minor = version.minor.min(hello.version.minor);
+        let reply = HelloReply {
+            magic: MAGIC,
+            version,
+            reserved: 0,
+            incarnation: self.daemon.incarnation,
+            max_window: MAX_WINDOW,
+        };
+        Ok((reply.as_bytes().to_vec(), None))
+    }
+
+    fn take_window(&mut self, file: OwnedFd, length: u64) -> Answer {
+        if self.devices.values().any(Device::is_open) {
+            return Err(CallError::BUSY);
+        }
+        let window = Window::map(file, length).map_err(|error| {
+            self.daemon.log(&format!("{}: {error}", self.name));
+            CallError::INVALID
+        })?;
+        // Grants that named the old one went with the queues.
+        self.devices.values_mut().for_each(Device::close);
+        self.window = Some(window);
+        Ok(nothing())
+    }
+
+    fn attach(&mut self, asked: &Attach, descriptor: Option<OwnedFd>) -> Answer {
+        if asked.device == 0 || self.devices.contains_key(&asked.device) {
+            return Err(CallError::BUSY);
+        }
+        if self.devices.len() >= MAX_DEVICES {
+            self.daemon.log(&format!("{}: refused a device: a monitor has at most {MAX_DEVICES}", self.name));
+            return Err(CallError::LIMIT);
+        }
+        let id = text(&asked.id);
+        let export = self.daemon.export(&id).ok_or(CallError::NOT_FOUND)?;
+        let mut given = export.give(asked, descriptor).inspect_err(|error| {
+            self.daemon.log(&format!("{}: {id} was not given: {error:?}", self.name));
+        })?;
+        let witness = given.witness.take();
+        let reply = Attached { offer: given.offer };
+        self.devices.insert(asked.device, Device::new(given, id));
+        Ok((reply.as_bytes().to_vec(), witness))
+    }
+
+    fn open(&mut self, asked: &OpenQueue, doorbell: OwnedFd, interrupt: OwnedFd) -> Answer {
+        let window = self.window.clone().ok_or(CallError::FAULT)?;
+        for fd in [&doorbell, &interrupt] {
+            // An eventfd has no file type; anything else might make its reader wait for ever.
+            let about = rustix::fs::fstat(fd).map_err(|_| CallError::INVALID)?;
+            if FileType::from_raw_mode(about.st_mode) != FileType::Unknown {
+                return Err(CallError::INVALID);
+            }
+            let flags = rustix::fs::fcntl_getfl(fd).map_err(|_| CallError::INVALID)?;
+            rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK).map_err(|_| CallError::INVALID)?;
+        }
+        let (daemon, name) = (Arc::clone(&self.daemon), format!("{}, device {}", self.name, asked.device));
+        let queue = asked.queue;
+        // The engines themselves tell only of the 1st, 2nd, 4th, ... of a kind; a new queue begins anew, so here again.
+        let told = AtomicU64::new(0);
+        let log: QueueLog = Arc::new(move |line| {
+            if (told.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two() {
+                daemon.log(&format!("{name}, queue {queue}: {line}"));
+            }
+        });
+        self.device(asked.device)?.open(asked, &window, Bell::from(doorbell), Bell::from(interrupt), log)?;
+        Ok(nothing())
+    }
+
+    fn control(&mut self, asked: &Control) -> Answer {
+        let data = asked.data.get(..usize::from(asked.length)).ok_or(CallError::INVALID)?;
+        self.device(asked.device)?.backing().control(asked.operation, data)?;
+        Ok(nothing())
+    }
+
+    fn refresh(&mut self, device: u32) -> Answer {
+        let Backing::Block(disk) = self.device(device)?.backing() else { return Err(CallError::UNSUPPORTED) };
+        disk.refresh().map_err(|_| CallError::BACKEND)?;
+        let config: [u8; CONFIG_BYTES] = block::config_bytes(&disk.config());
+        Ok((config.to_vec(), None))
+    }
+}
+
+const fn nothing() -> (Vec<u8>, Option<OwnedFd>) {
+    (Vec::new(), None)
+}
+
+/// How many descriptors belong to a message.
+fn descriptors_of(message: &Message) -> &'static [usize] {
+    match message {
+        Message::Window(_) => &[1],
+        Message::Attach(_) => &[0, 1],
+        Message::OpenQueue(_) => &[2],
+        _ => &[0],
+    }
+}

@@ -1,0 +1,136 @@
+//! `pvkit backend`: the daemon, from the command line to its end.
+
+use crate::cli::{BackendOptions, Cache, DiskFormat, DiskOption};
+use crate::devices;
+use crate::failure::Failure;
+use crate::signals;
+use pvkit_backends::disk::OpenError;
+use pvkit_backends::{Disk, NullDisk, RawDisk};
+use pvkit_driver_domain::PacketSocket;
+use pvkit_driver_domain::daemon::{Daemon, Export, ExportKind};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a predecessor that was killed may take to let go of an image: it is dead when its last write is done.
+const PREDECESSOR: Duration = Duration::from_secs(30);
+
+/// Serves until a signal.
+///
+/// # Errors
+/// What the command line names cannot be had, or the socket fails.
+pub fn backend(options: &BackendOptions) -> Result<ExitCode, Failure> {
+    if options.disks.is_empty() {
+        return Err(Failure::user("nothing to serve; name at least one disk: --disk id=NAME,path=FILE"));
+    }
+    let mut exports = BTreeMap::new();
+    for option in &options.disks {
+        let id = option
+            .id
+            .clone()
+            .ok_or_else(|| Failure::user("a disk needs a name by which guests ask for it; add id=NAME"))?;
+        let export = disk(option)?;
+        if exports.insert(id.clone(), export).is_some() {
+            return Err(Failure::user(format!("two devices are called {id}; give each a name of its own")));
+        }
+    }
+    let daemon = Daemon::new(exports, Box::new(log)).map_err(Failure::run)?;
+    let (listener, _place) = listen(&options.socket)?;
+    let stop = Arc::clone(&daemon);
+    signals::watch(signals::PATIENCE * 4, move || stop.stop()).map_err(Failure::run)?;
+    log(&format!("serving {} at {}", counted(options.disks.len()), options.socket.display()));
+    daemon.serve(&listener).map_err(Failure::run)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn counted(disks: usize) -> String {
+    if disks == 1 { "1 disk".into() } else { format!("{disks} disks") }
+}
+
+fn log(line: &str) {
+    let _ = writeln!(io::stderr(), "pvkit backend: {line}");
+}
+
+fn disk(option: &DiskOption) -> Result<Arc<Export>, Failure> {
+    let outlives = "a guest outlives a backend that is killed, and would find less than it was told";
+    let (disk, witness): (Arc<dyn Disk>, _) = match (&option.format, option.cache) {
+        (DiskFormat::Raw(path), Cache::Writeback) => {
+            let disk = open_patiently(path, option)?;
+            // A description of its own, opened before the first write; the lock is not this one's.
+            (Arc::new(disk), Some(File::open(path).map_err(Failure::user)?))
+        }
+        (DiskFormat::Null(size), _) => (Arc::new(NullDisk::new(size.0)), None),
+        (DiskFormat::Raw(_), Cache::Volatile) => {
+            return Err(Failure::user(format!("cache=volatile keeps writes in the memory of the process: {outlives}")));
+        }
+        (DiskFormat::Ram(_), _) => {
+            return Err(Failure::user(format!("format=ram keeps the disk in the memory of the process: {outlives}")));
+        }
+        (DiskFormat::Backend(socket), _) => {
+            return Err(Failure::user(format!(
+                "backend={}: a backend serves files, not another backend",
+                socket.display()
+            )));
+        }
+    };
+    Ok(Export::new(ExportKind::Disk { disk, witness, shared: option.readonly }))
+}
+
+/// Opens an image, and waits for a predecessor that is dying to let go of it.
+fn open_patiently(path: &Path, option: &DiskOption) -> Result<RawDisk, Failure> {
+    let deadline = Instant::now() + PREDECESSOR;
+    let mut told = false;
+    loop {
+        match RawDisk::open(path, &devices::raw_options(option)) {
+            Ok(disk) => return Ok(disk),
+            Err(error @ OpenError::Locked { .. }) if Instant::now() < deadline => {
+                // One that was killed just now needs no line.
+                if !told && Instant::now() + PREDECESSOR - deadline > Duration::from_millis(200) {
+                    told = true;
+                    log(&format!("{error}; waiting for at most {} s", PREDECESSOR.as_secs()));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(Failure::user(error)),
+        }
+    }
+}
+
+/// The socket's place, taken away at the end.
+struct Place(PathBuf);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn listen(path: &Path) -> Result<(OwnedFd, Place), Failure> {
+    if let Ok(about) = fs::symlink_metadata(path) {
+        if !about.file_type().is_socket() {
+            return Err(Failure::user(format!("{} is there and no socket; name another place", path.display())));
+        }
+        if PacketSocket::connect(path).is_ok() {
+            return Err(Failure::user(format!(
+                "a backend that is alive listens at {}; name another place",
+                path.display()
+            )));
+        }
+        fs::remove_file(path).map_err(Failure::user)?;
+    }
+    let cannot = |error: io::Error| {
+        Failure::user(error).while_doing(format!(
+            "the socket {} cannot be made; check that its folder exists and is writable",
+            path.display()
+        ))
+    };
+    let listener = PacketSocket::listen(path).map_err(|error| cannot(error.into()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(cannot)?;
+    Ok((listener, Place(path.to_owned())))
+}
