@@ -55,6 +55,7 @@ pub struct BootMemory {
     /// The largest run of free memory.
     pub ram: SharedBytes,
     /// What the host set aside to be shared, if anything.
+    #[allow(dead_code, reason = "the self-test shares nothing")]
     pub window: Option<SharedBytes>,
     cmdline: &'static [u8],
 }

@@ -1,0 +1,244 @@
+//! Disks of a daemon: what it may see, what its end and its guests' ends cost.
+
+mod guest;
+
+use guest::{folder, pvkit, send, wait_for_end, wait_for_line};
+use rustix::process::Signal;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Output, Stdio};
+
+/// Bytes of the guest's main memory and of its window, which no other mapping has.
+const MEMORY: &str = "96M";
+const WINDOW: &str = "34M";
+const WINDOW_BYTES: u64 = 34 << 20;
+
+/// A daemon with `disks`, listening in `folder`. Its standard error is for the caller.
+fn daemon(folder: &Path, disks: &[String]) -> (Child, PathBuf) {
+    let socket = folder.join("backend.sock");
+    let mut command = pvkit(&["backend", "--socket"]);
+    command.arg(&socket);
+    for disk in disks {
+        command.args(["--disk", disk]);
+    }
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("serving"), "{line}");
+    (child, socket)
+}
+
+fn image(folder: &Path, name: &str) -> PathBuf {
+    let path = folder.join(name);
+    File::create(&path).unwrap().set_len(1 << 20).unwrap();
+    path
+}
+
+fn exported(folder: &Path) -> Vec<String> {
+    vec![format!("id=log,path={}", image(folder, "log.img").display())]
+}
+
+/// A guest of the machine that `machine` names, with the disk `log` of the backend.
+fn run(socket: &Path, machine: &[&str], cmdline: &str) -> std::process::Command {
+    let mut command = pvkit(&["run", "--memory", MEMORY, "--window", WINDOW, "--cmdline", cmdline]);
+    command.args(["--disk", &format!("backend={},id=log", socket.display())]).args(machine);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn end(mut child: Child) {
+    send(&child, Signal::TERM);
+    assert!(wait_for_end(&mut child).success());
+}
+
+/// A mapping of a process: where, with which rights, of what.
+struct Mapping {
+    start: u64,
+    end: u64,
+    rights: String,
+    name: String,
+}
+
+fn mappings(process: u32) -> Vec<Mapping> {
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let mapping = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (start, end) = words.next().unwrap().split_once('-').unwrap();
+        let rights = words.next().unwrap().to_owned();
+        let name = words.skip(3).collect::<Vec<_>>().join(" ");
+        let number = |text| u64::from_str_radix(text, 16).unwrap();
+        Mapping { start: number(start), end: number(end), rights, name }
+    };
+    maps.lines().map(mapping).collect()
+}
+
+/// Whether a process has `secret` anywhere in its memory.
+fn knows(process: u32, secret: &[u8]) -> bool {
+    let mut memory = File::open(format!("/proc/{process}/mem")).unwrap();
+    mappings(process).iter().filter(|mapping| mapping.rights.starts_with('r')).any(|mapping| {
+        let mut bytes = Vec::new();
+        let part = memory
+            .seek(SeekFrom::Start(mapping.start))
+            .and_then(|_| (&mut memory).take(mapping.end - mapping.start).read_to_end(&mut bytes));
+        // Some of the kernel's own pages cannot be read.
+        part.is_ok() && bytes.windows(secret.len()).any(|window| window == secret)
+    })
+}
+
+#[test]
+fn the_daemon_maps_the_window_and_nothing_else_of_the_guest() {
+    let folder = folder("dd-maps");
+    let (backend, socket) = daemon(&folder, &exported(&folder));
+    let mut child = run(&socket, &["--machine", "in-process"], "app=wait seconds=60").spawn().unwrap();
+    wait_for_line(&mut child, "waiting");
+    let seen = mappings(backend.id());
+    let shared: Vec<_> = seen.iter().filter(|mapping| mapping.name.contains("memfd")).collect();
+    assert_eq!(shared.len(), 1, "{:?}", shared.iter().map(|mapping| &mapping.name).collect::<Vec<_>>());
+    assert_eq!((shared[0].end - shared[0].start, shared[0].rights.as_str()), (WINDOW_BYTES, "rw-s"));
+    let mut open: Vec<String> = fs::read_dir(format!("/proc/{}/fd", backend.id()))
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
+        .filter(|name| !name.contains("pipe:") && !name.contains("/dev/null"))
+        .map(|name| name.split(&[':', '('][..]).next().unwrap_or_default().trim_start_matches('/').to_owned())
+        .collect();
+    open.sort();
+    open.dedup();
+    let image = folder.join("log.img").to_string_lossy().trim_start_matches('/').to_owned();
+    let mut known = vec!["anon_inode".to_owned(), "memfd".into(), "socket".into(), image];
+    known.sort();
+    assert_eq!(open, known, "descriptors of anything else");
+    send(&child, Signal::TERM);
+    wait_for_end(&mut child);
+    assert!(mappings(backend.id()).iter().all(|mapping| !mapping.name.contains("memfd")), "the window stays mapped");
+    end(backend);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// A word in the guest's memory beside the window is in the monitor's memory and not in the daemon's; one that the guest wrote
+/// to the disk is in the window, so that the search is seen to find.
+fn keeps_its_secrets(folder: &Path, machine: &[&str]) {
+    let (backend, socket) = daemon(folder, &exported(folder));
+    let secret = format!("spell-{}", std::process::id());
+    let cmdline = format!("app=wait seconds=60 # {secret}");
+    let mut child = run(&socket, machine, &cmdline).spawn().unwrap();
+    wait_for_line(&mut child, "waiting");
+    assert!(knows(child.id(), secret.as_bytes()), "the search finds nothing at all");
+    assert!(!knows(backend.id(), secret.as_bytes()), "the daemon knows the guest's secret");
+    send(&child, Signal::TERM);
+    wait_for_end(&mut child);
+    end(backend);
+}
+
+#[test]
+fn what_lies_outside_the_window_is_not_the_daemons_to_read() {
+    let folder = folder("dd-secret");
+    keeps_its_secrets(&folder, &["--machine", "in-process"]);
+    if let Some(image) = guest::unikernel() {
+        keeps_its_secrets(&folder, &["--kernel", image.to_str().unwrap()]);
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// A guest appends to the log, and another run finds what was acknowledged.
+fn works(folder: &Path, machine: &[&str]) {
+    let (backend, socket) = daemon(folder, &exported(folder));
+    for found in [0, 40] {
+        let output = run(&socket, machine, "app=log count=40 mode=mix").output().unwrap();
+        let seen = text(&output);
+        assert!(output.status.success() && seen.contains(&format!("found {found}")), "{seen}");
+        assert!(seen.contains(&format!("acked {}", found + 39)), "{seen}");
+    }
+    end(backend);
+    assert!(!socket.exists(), "the socket stays behind");
+}
+
+#[test]
+fn a_guest_works_on_a_disk_of_the_daemon() {
+    let folder = folder("dd-works");
+    works(&folder, &["--machine", "in-process"]);
+    if let Some(image) = guest::unikernel() {
+        works(&folder, &["--kernel", image.to_str().unwrap()]);
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_killed_guest_gives_everything_back() {
+    let folder = folder("dd-killed-guest");
+    let (backend, socket) = daemon(&folder, &exported(&folder));
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", backend.id())).unwrap().count();
+    let threads = || fs::read_dir(format!("/proc/{}/task", backend.id())).unwrap().count();
+    let before = (descriptors(), threads());
+    for _ in 0..5 {
+        let mut child = run(&socket, &["--machine", "in-process"], "app=log count=0").spawn().unwrap();
+        wait_for_line(&mut child, "acked");
+        send(&child, Signal::KILL);
+        wait_for_end(&mut child);
+    }
+    // Another guest gets the disk, once the daemon has seen the end of the last one.
+    let deadline = std::time::Instant::now() + guest::PATIENCE;
+    loop {
+        let output = run(&socket, &["--machine", "in-process"], "app=check").output().unwrap();
+        if output.status.success() {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{}", text(&output));
+    }
+    while (descriptors(), threads()) != before {
+        assert!(std::time::Instant::now() < deadline, "{before:?} became {:?}", (descriptors(), threads()));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    end(backend);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn mistakes_are_named_with_the_remedy() {
+    let folder = folder("dd-mistakes");
+    let path = image(&folder, "one.img");
+    let (backend, socket) = daemon(&folder, &[format!("id=log,path={}", path.display())]);
+    let refused = |arguments: &[&str], status: i32, words: &[&str]| {
+        let output = pvkit(arguments).output().unwrap();
+        let seen = text(&output);
+        assert_eq!(output.status.code(), Some(status), "{seen}");
+        words.iter().for_each(|word| assert!(seen.contains(word), "{word} in {seen}"));
+    };
+    let with_disk = |disk: &str| ["run", "--machine", "in-process", "--disk", disk].map(str::to_owned);
+    let run_refused = |disk: &str, words: &[&str]| {
+        let line = with_disk(disk);
+        refused(&line.each_ref().map(String::as_str), 2, words);
+    };
+    let place = socket.display();
+    run_refused("backend=/nonexistent,id=log", &["/nonexistent", "pvkit backend"]);
+    run_refused(&format!("backend={place},id=other"), &["no device of this name"]);
+    run_refused(&format!("backend={place}"), &["id=NAME"]);
+    run_refused(&format!("path={},id=log", path.display()), &["backend=SOCKET"]);
+    let mut holder = run(&socket, &["--machine", "in-process"], "app=wait seconds=60").spawn().unwrap();
+    wait_for_line(&mut holder, "waiting");
+    run_refused(&format!("backend={place},id=log"), &["another guest has this device"]);
+    send(&holder, Signal::TERM);
+    wait_for_end(&mut holder);
+    let other = format!("{}.2", place);
+    refused(&["backend", "--socket", &other], 2, &["--disk id=NAME"]);
+    refused(&["backend", "--socket", &other, "--disk", path.to_str().unwrap()], 2, &["id=NAME"]);
+    let volatile = format!("id=a,path={},cache=volatile", path.display());
+    refused(&["backend", "--socket", &other, "--disk", &volatile], 2, &["cache=volatile", "outlives"]);
+    refused(&["backend", "--socket", &other, "--disk", "id=a,format=ram,size=1M"], 2, &["format=ram", "outlives"]);
+    let twice = image(&folder, "two.img");
+    let twice = format!("id=a,path={}", twice.display());
+    let third = format!("id=a,path={}", image(&folder, "three.img").display());
+    refused(&["backend", "--socket", &other, "--disk", &twice, "--disk", &third], 2, &["two devices are called a"]);
+    let text_file = folder.join("text");
+    fs::write(&text_file, "text").unwrap();
+    refused(&["backend", "--socket", text_file.to_str().unwrap(), "--disk", &twice], 2, &["no socket"]);
+    assert_eq!(fs::read(&text_file).unwrap(), b"text");
+    refused(&["backend", "--socket", &place.to_string(), "--disk", &twice], 2, &["alive"]);
+    end(backend);
+    fs::remove_dir_all(folder).unwrap();
+}
