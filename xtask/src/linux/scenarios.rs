@@ -103,6 +103,17 @@ pub const SCENARIOS: &[Scenario] = &[
         full: false,
     },
     Scenario {
+        name: "domain",
+        protects: "A stock kernel with a mounted file system survives its disk's daemon being killed while it writes.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: concat!(include_str!("scripts/module.sh"), include_str!("scripts/domain.sh")),
+        parts: &[Part::Pvkit, Part::Tools(TOOLS), Part::Guests(&[MODULE])],
+        limit: seconds(900),
+        natively: true,
+        full: false,
+    },
+    Scenario {
         name: "net",
         protects: "Each stock kernel's frames pass whole and in both directions, by each offload and without, in RAM and a window.",
         kernel: CLOUD,

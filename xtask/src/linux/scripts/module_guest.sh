@@ -1,6 +1,7 @@
 #!/bin/sh
 # What a stock kernel does with pvkit's modules. /dev/pvda has tools, /dev/pvdb is the disk that is tried. The kernel command
-# line says what: pvkit_case=basic (also the default), verify, reload, net, netreload, torn, torn-check.
+# line says what: pvkit_case=basic (also the default), verify, reload, net, netreload,
+# torn, torn-check, domain.
 set -e
 # What was complained of before is not ours: under emulation some kernels find fault with the processor's XSAVE.
 dmesg -c >/dev/null
@@ -128,6 +129,31 @@ netreload() {
     echo "reloaded $round times"
 }
 
+# Writes, syncs, and reads back from the disk itself, for a while; an error of any of it ends the case.
+domain() {
+    tool mke2fs -q -t ext4 /dev/pvdb
+    mount -t ext4 /dev/pvdb /tools/mnt
+    echo "WORKS"
+    end=$(($(cut -d. -f1 /proc/uptime) + pvkit_seconds))
+    i=0
+    while [ "$(cut -d. -f1 /proc/uptime)" -lt $end ]; do
+        i=$((i + 1))
+        file=/tools/mnt/file$((i % 32))
+        rm -f "$file"
+        dd if=/dev/urandom of="$file" bs=64k count=8 conv=fsync 2>/dev/null
+        sum=$(sha256sum <"$file")
+        [ "$(dd if="$file" bs=64k iflag=direct 2>/dev/null | sha256sum)" = "$sum" ] || { echo "$file differs"; exit 1; }
+    done
+    echo "wrote $i files"
+    (cd /tools/mnt && sha256sum file* | sed 's/^/SUM /')
+    umount /tools/mnt
+    tool e2fsck -f -n /dev/pvdb
+    cat /sys/bus/pvkit/devices/*/epoch
+    if dmesg | grep -E 'I/O error|EXT4-fs error'; then
+        exit 1
+    fi
+}
+
 torn_check() {
     # The journal is replayed at the mount; afterwards nothing is left to mend.
     mount -t ext4 /dev/pvdb /tools/mnt
@@ -143,6 +169,7 @@ reload) reload ;;
 net) net ;;
 netreload) netreload ;;
 torn) torn ;;
+domain) domain ;;
 torn-check) torn_check ;;
 esac
 cat /sys/bus/pvkit/devices/*/queues 2>/dev/null || true
