@@ -1,10 +1,11 @@
 //! `pvkit backend`: the daemon, from the command line to its end.
 
-use crate::cli::{BackendOptions, Cache, DiskFormat, DiskOption};
+use crate::cli::{BackendOptions, Cache, DiskFormat, DiskOption, ServedKind};
 use crate::devices;
 use crate::failure::Failure;
 use crate::signals;
 use pvkit_backends::disk::OpenError;
+use pvkit_backends::net::user::UserOptions;
 use pvkit_backends::{Disk, NullDisk, RawDisk};
 use pvkit_driver_domain::PacketSocket;
 use pvkit_driver_domain::daemon::{Daemon, Export, ExportKind};
@@ -26,31 +27,49 @@ const PREDECESSOR: Duration = Duration::from_secs(30);
 /// # Errors
 /// What the command line names cannot be had, or the socket fails.
 pub fn backend(options: &BackendOptions) -> Result<ExitCode, Failure> {
-    if options.disks.is_empty() {
-        return Err(Failure::user("nothing to serve; name at least one disk: --disk id=NAME,path=FILE"));
+    let count = options.disks.len() + options.nets.len();
+    if count == 0 {
+        return Err(Failure::user(
+            "nothing to serve; name at least one device: --disk id=NAME,path=FILE or --net tap,id=NAME",
+        ));
     }
-    let mut exports = BTreeMap::new();
+    let mut exports: BTreeMap<String, Arc<Export>> = BTreeMap::new();
+    let mut add = |id: &str, export| match exports.insert(id.to_owned(), export) {
+        Some(_) => Err(Failure::user(format!("two devices are called {id}; give each a name of its own"))),
+        None => Ok(()),
+    };
     for option in &options.disks {
         let id = option
             .id
             .clone()
             .ok_or_else(|| Failure::user("a disk needs a name by which guests ask for it; add id=NAME"))?;
-        let export = disk(option)?;
-        if exports.insert(id.clone(), export).is_some() {
-            return Err(Failure::user(format!("two devices are called {id}; give each a name of its own")));
-        }
+        add(&id, disk(option)?)?;
+    }
+    for net in &options.nets {
+        add(&net.id, Export::new(net_kind(&net.kind)))?;
     }
     let daemon = Daemon::new(exports, Box::new(log)).map_err(Failure::run)?;
     let (listener, _place) = listen(&options.socket)?;
     let stop = Arc::clone(&daemon);
     signals::watch(signals::PATIENCE * 4, move || stop.stop()).map_err(Failure::run)?;
-    log(&format!("serving {} at {}", counted(options.disks.len()), options.socket.display()));
+    log(&format!("serving {} at {}", counted(count), options.socket.display()));
     daemon.serve(&listener).map_err(Failure::run)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn counted(disks: usize) -> String {
-    if disks == 1 { "1 disk".into() } else { format!("{disks} disks") }
+fn counted(devices: usize) -> String {
+    if devices == 1 { "1 device".into() } else { format!("{devices} devices") }
+}
+
+fn net_kind(kind: &ServedKind) -> ExportKind {
+    match kind {
+        ServedKind::Tap => ExportKind::Tap,
+        ServedKind::User { publish, allow_loopback } => ExportKind::User(UserOptions {
+            allow_loopback: *allow_loopback,
+            publish: publish.iter().map(|option| option.0).collect(),
+            ..UserOptions::default()
+        }),
+    }
 }
 
 fn log(line: &str) {

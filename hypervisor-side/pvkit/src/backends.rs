@@ -5,6 +5,7 @@ use pvkit_abi::bus::Class;
 use pvkit_driver_domain::client::{Backend, BackendError, Wanted};
 use pvkit_driver_domain::protocol::{Attach, padded};
 use pvkit_machine::Device;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,19 +27,23 @@ impl Backends {
     /// # Errors
     /// Nobody is there, it has no such disk, or the guest has another backend already.
     pub fn disk(&mut self, socket: &Path, id: &str) -> Result<Device, Failure> {
+        let wanted = Wanted { attach: asked(Class::BLOCK, id), tap: None };
+        self.attach(socket, id, wanted)
+    }
+
+    /// A network of the backend at `socket`; a TAP is lent to it.
+    ///
+    /// # Errors
+    /// As for `disk`; or the TAP cannot be had.
+    pub fn net(&mut self, socket: &Path, id: &str, port: Port) -> Result<Device, Failure> {
+        let Port { mac, mtu, pairs, tap } = port;
+        let attach = Attach { mac, mtu, pairs, ..asked(Class::NET, id) };
+        self.attach(socket, id, Wanted { attach, tap })
+    }
+
+    fn attach(&mut self, socket: &Path, id: &str, wanted: Wanted) -> Result<Device, Failure> {
         let backend = self.at(socket)?;
-        let attach = Attach {
-            device: 0,
-            class: Class::BLOCK,
-            instance: 0,
-            mac: [0; 6],
-            mtu: 0,
-            pairs: 0,
-            reserved: [0; 6],
-            id: padded(id),
-        };
-        let (number, offer) =
-            backend.attach(Wanted { attach, tap: None }).map_err(|error| told(socket, Some(id), error))?;
+        let (number, offer) = backend.attach(wanted).map_err(|error| told(socket, Some(id), error))?;
         Ok(Device::Remote { backend, number, offer, label: id.to_owned() })
     }
 
@@ -58,6 +63,22 @@ impl Backends {
             }
         }
     }
+}
+
+/// What a network port needs.
+pub struct Port {
+    /// The guest's address.
+    pub mac: [u8; 6],
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    /// Pairs of queues.
+    pub pairs: u16,
+    /// The interface.
+    pub tap: Option<OwnedFd>,
+}
+
+fn asked(class: Class, id: &str) -> Attach {
+    Attach { device: 0, class, instance: 0, mac: [0; 6], mtu: 0, pairs: 0, reserved: [0; 6], id: padded(id) }
 }
 
 fn told(socket: &Path, id: Option<&str>, error: BackendError) -> Failure {

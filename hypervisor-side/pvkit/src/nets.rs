@@ -1,5 +1,6 @@
 //! Turns the command line's networks into backends: here ports are bound and TAPs attached to.
 
+use crate::backends::{Backends, Port};
 use crate::cli::{Mac, NetKind, NetOption, PublishOption};
 use crate::failure::Failure;
 use pvkit_backends::net::user::{Publish, UserError, UserNetwork, UserOptions};
@@ -41,12 +42,12 @@ impl fmt::Display for Published {
 ///
 /// # Errors
 /// The first network that cannot be had, by name.
-pub fn open(options: &[NetOption], extra: &[PublishOption]) -> Result<Nets, Failure> {
+pub fn open(options: &[NetOption], extra: &[PublishOption], backends: &mut Backends) -> Result<Nets, Failure> {
     let options = with_published(options, extra)?;
     check_alone(&options)?;
     let mut nets = Nets { devices: Vec::new(), published: Vec::new() };
     for option in &options {
-        nets.add(option)?;
+        nets.add(option, backends)?;
     }
     Ok(nets)
 }
@@ -83,10 +84,21 @@ fn check_alone(options: &[NetOption]) -> Result<(), Failure> {
 }
 
 impl Nets {
-    fn add(&mut self, option: &NetOption) -> Result<(), Failure> {
+    fn add(&mut self, option: &NetOption, backends: &mut Backends) -> Result<(), Failure> {
+        if let NetKind::Backend { socket, id, tap } = &option.kind {
+            let mac = option.mac.map_or_else(Mac::random, Ok).map_err(Failure::run)?.0;
+            let (mtu, pairs) = (option.mtu, option.pairs);
+            let lent = |name: &String| {
+                let options = TapOptions { name: Some(name.clone()), fd: None, mtu };
+                Tap::descriptor(options).map_err(tap_failure)
+            };
+            let tap = tap.as_ref().map(lent).transpose()?;
+            self.devices.push(backends.net(socket, id, Port { mac, mtu, pairs, tap })?);
+            return Ok(());
+        }
         let steering = steering(option)?;
         let network: Arc<dyn Network> = match &option.kind {
-            NetKind::None => return Ok(()),
+            NetKind::None | NetKind::Backend { .. } => return Ok(()),
             NetKind::User { publish, allow_loopback } => {
                 self.user(publish, *allow_loopback, option.mtu, Arc::clone(&steering))?
             }
@@ -128,10 +140,14 @@ fn steering(option: &NetOption) -> Result<Arc<Steering>, Failure> {
 }
 
 fn tap(name: Option<String>, fd: Option<OwnedFd>, mtu: u16, steering: &Arc<Steering>) -> Result<Arc<Tap>, Failure> {
-    Tap::open(TapOptions { name, fd, mtu }, Arc::clone(steering)).map_err(|error| match error {
+    Tap::open(TapOptions { name, fd, mtu }, Arc::clone(steering)).map_err(tap_failure)
+}
+
+fn tap_failure(error: TapError) -> Failure {
+    match error {
         TapError::System { .. } => Failure::run(error),
         _ => Failure::user(error),
-    })
+    }
 }
 
 /// A second descriptor for what whoever started us has opened as `number`; both end with the process.
@@ -166,12 +182,12 @@ mod tests {
     }
 
     fn refusal(options: &[NetOption], extra: &[PublishOption]) -> String {
-        open(options, extra).err().expect("refused").to_string()
+        open(options, extra, &mut Backends::new(String::new())).err().expect("refused").to_string()
     }
 
     #[test]
     fn a_free_port_is_told_and_ends_with_the_network() {
-        let nets = open(&[net("user,publish=0:80")], &[]).unwrap();
+        let nets = open(&[net("user,publish=0:80")], &[], &mut Backends::new(String::new())).unwrap();
         let host = nets.published[0].host;
         assert!(host.ip().is_loopback() && host.port() != 0, "{host}");
         assert_eq!(nets.published[0].to_string(), format!("tcp {host} leads to port 80 of the guest"));
@@ -184,9 +200,9 @@ mod tests {
     fn publishing_belongs_to_the_first_user_network_or_brings_one() {
         let (options, extra) = ([net("user,publish=0:1"), net("user")], [publish("0:2")]);
         let ports = |nets: &Nets| nets.published.iter().map(|one| one.publish.guest_port).collect::<Vec<_>>();
-        let both = open(&options, &extra).unwrap();
+        let both = open(&options, &extra, &mut Backends::new(String::new())).unwrap();
         assert_eq!((both.devices.len(), ports(&both)), (2, vec![1, 2]));
-        let brought = open(&[], &extra).unwrap();
+        let brought = open(&[], &extra, &mut Backends::new(String::new())).unwrap();
         assert_eq!((brought.devices.len(), ports(&brought)), (1, vec![2]));
         assert!(refusal(&[net("none")], &extra).contains("add --net user"));
     }
@@ -201,7 +217,7 @@ mod tests {
 
     #[test]
     fn every_port_has_its_own_address_and_as_many_pairs_as_asked() {
-        let nets = open(&[net("user,queues=3"), net("user")], &[]).unwrap();
+        let nets = open(&[net("user,queues=3"), net("user")], &[], &mut Backends::new(String::new())).unwrap();
         let of = |device: &Device| match device {
             Device::Net { steering, label, .. } => (steering.mac(), steering.pairs(), label.clone()),
             _ => panic!("not a port"),

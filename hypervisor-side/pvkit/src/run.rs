@@ -2,7 +2,7 @@
 
 use crate::api::server::{self, Subject, fresh_generation};
 use crate::backends::Backends;
-use crate::cli::{ConsoleOption, DiskFormat, MachineChoice, RunOptions, StatsFormat};
+use crate::cli::{ConsoleOption, DiskFormat, MachineChoice, NetKind, RunOptions, StatsFormat};
 use crate::failure::{EXIT_CRASH, Failure};
 use crate::nets::Published;
 use crate::signals::{self, Caught};
@@ -68,7 +68,7 @@ fn run_on_console(options: &RunOptions, control: &Arc<Control>, services: &Arc<S
     let ends = Ends::of(options, kind)?;
     let mut backends = Backends::new(name_of(options));
     let mut devices = devices::disks(&options.disks, options.mutant, &mut backends)?;
-    let nets = nets::open(&options.nets, &options.publish)?;
+    let nets = nets::open(&options.nets, &options.publish, &mut backends)?;
     let subject = Subject::new(Arc::clone(control), Arc::clone(services));
     let socket = options.api_socket.as_ref().map(|path| server::listen(path, subject)).transpose()?;
     tell_published(options, &nets.published).map_err(Failure::run)?;
@@ -248,7 +248,8 @@ fn name_of(options: &RunOptions) -> String {
 
 /// A guest with a backend elsewhere has a window, of a size that suits most.
 fn window(options: &RunOptions) -> u64 {
-    let elsewhere = options.disks.iter().any(|disk| matches!(disk.format, DiskFormat::Backend(_)));
+    let disks = options.disks.iter().any(|disk| matches!(disk.format, DiskFormat::Backend(_)));
+    let elsewhere = disks || options.nets.iter().any(|net| matches!(net.kind, NetKind::Backend { .. }));
     let default = if elsewhere { DEFAULT_WINDOW } else { 0 };
     options.window.map_or(default, |size| size.0)
 }

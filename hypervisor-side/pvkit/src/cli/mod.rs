@@ -5,6 +5,7 @@ mod disk;
 mod mac;
 mod net;
 mod publish;
+mod served;
 mod size;
 mod version;
 
@@ -14,6 +15,7 @@ pub use disk::{Cache, DiskFormat, DiskOption};
 pub use mac::Mac;
 pub use net::{NetKind, NetOption};
 pub use publish::PublishOption;
+pub use served::{ServedKind, ServedNet};
 pub use size::Size;
 pub use version::long_version;
 
@@ -48,6 +50,7 @@ const BACKEND_HELP: &str = "\
 Example:
   pvkit backend --socket /run/pvkit/disks.sock --disk id=root,path=root.img
   pvkit run --kernel guest.elf --disk backend=/run/pvkit/disks.sock,id=root
+  pvkit backend --socket s --net tap,id=lan         then: pvkit run --kernel guest.elf --net backend=s,id=lan,tap=pv0
 
 SIGTERM and SIGINT end it in good order: queues are drained, guests wait for the next backend at the same socket. A backend
 that is killed loses nothing either.";
@@ -74,7 +77,7 @@ pub enum Command {
     Run(Box<RunOptions>),
     /// The main job: build the demo guest, read a disk of documents, survive being killed; verify everything.
     Demo(DemoOptions),
-    /// Serve disks to guests from a process of its own, which may be killed and started again.
+    /// Serve disks and networks to guests from a process of its own, which may be killed and started again.
     Backend(BackendOptions),
     /// Look at a running guest: bus, devices, queues, counters.
     Inspect(InspectOptions),
@@ -134,7 +137,8 @@ pub struct RunOptions {
     /// block_size=512|4096,serial=TEXT, or backend=SOCKET,id=NAME for one of a `pvkit backend`; may be given several times
     #[arg(long = "disk", value_name = "DISK")]
     pub disks: Vec<DiskOption>,
-    /// A network port: user, tap=NAME, fd=N, passt=SOCKET or none; with mac=ADDRESS,mtu=BYTES,queues=PAIRS,
+    /// A network port: user, tap=NAME, fd=N, passt=SOCKET, backend=SOCKET,id=NAME (with tap=NAME where it is on one) or none;
+    /// with mac=ADDRESS,mtu=BYTES,queues=PAIRS,
     /// offloads=on|off, and for user
     /// publish=[ADDRESS:]PORT:GUEST_PORT[/udp],allow-loopback=on|off; may be given several times
     #[arg(long = "net", value_name = "NET")]
@@ -202,6 +206,10 @@ pub struct BackendOptions {
     /// A disk, as for `pvkit run`, with id=NAME; may be given several times
     #[arg(long = "disk", value_name = "DISK")]
     pub disks: Vec<DiskOption>,
+    /// A network: tap,id=NAME on the TAP that a guest's monitor lends, or user,id=NAME with publish= and allow-loopback=; may
+    /// be given several times
+    #[arg(long = "net", value_name = "NET")]
+    pub nets: Vec<ServedNet>,
 }
 
 /// `pvkit demo`.

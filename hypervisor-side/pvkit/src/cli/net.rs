@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 /// What a port can be plugged into.
-const KINDS: &str = "user, tap=NAME, fd=N, passt=SOCKET, none";
+const KINDS: &str = "user, tap=NAME, fd=N, passt=SOCKET, backend=SOCKET, none";
 /// Keys that a port takes.
-const KEYS: &str = "publish, allow-loopback, mac, mtu, queues, offloads";
+const KEYS: &str = "publish, allow-loopback, mac, mtu, queues, offloads, id, tap";
 /// Most pairs of queues of one port.
 const MOST_PAIRS: u16 = 8;
 /// MTU where none is given: Ethernet's.
@@ -47,6 +47,15 @@ pub enum NetKind {
     Descriptor(i32),
     /// Another program behind a UNIX socket: passt, or one that speaks its protocol.
     Passt(PathBuf),
+    /// A network of a backend in another process.
+    Backend {
+        /// Where it listens.
+        socket: PathBuf,
+        /// Its name there.
+        id: String,
+        /// The interface that is lent to it, for a network on a TAP.
+        tap: Option<String>,
+    },
     /// There is no port.
     None,
 }
@@ -66,6 +75,8 @@ pub enum NetOptionError {
     NotForKind { key: &'static str, kind: &'static str },
     /// `tap=` without a name.
     NoTapName,
+    /// A backend's network without its name there.
+    NoId,
     /// The value is not one of the key's.
     BadValue { key: &'static str, value: String, expected: String },
     /// `mac=` was not understood.
@@ -87,6 +98,7 @@ impl fmt::Display for NetOptionError {
                 "`tap=` needs the name of an interface; make one with `ip tuntap add dev pv0 mode tap user $USER` and \
                  write tap=pv0"
             ),
+            Self::NoId => write!(f, "a network of a backend needs its name there; write backend=SOCKET,id=NAME"),
             Self::BadValue { key, value, expected } => write!(f, "`{key}={value}` is not {expected}"),
             Self::Mac(error) => error.fmt(f),
             Self::Publish(error) => error.fmt(f),
@@ -105,6 +117,8 @@ struct Pairs {
     mtu: Option<u16>,
     queues: Option<u16>,
     offloads: Option<bool>,
+    id: Option<String>,
+    tap: Option<String>,
 }
 
 impl Pairs {
@@ -128,21 +142,30 @@ impl Pairs {
             }
             "mac" => once("mac", &mut self.mac, value.parse().map_err(NetOptionError::Mac)?),
             "mtu" => once("mtu", &mut self.mtu, parse_number("mtu", value, (MIN_MTU, MAX_MTU))?),
+            "id" if super::disk::is_id(value) => once("id", &mut self.id, value.into()),
+            "id" => {
+                let expected = "1 to 64 letters, digits, `-`, `_` or `.`".into();
+                Err(NetOptionError::BadValue { key: "id", value: value.into(), expected })
+            }
+            "tap" if value.is_empty() => Err(NetOptionError::NoTapName),
+            "tap" => once("tap", &mut self.tap, value.into()),
             "offloads" => once("offloads", &mut self.offloads, parse_switch("offloads", value)?),
             "queues" => once("queues", &mut self.queues, parse_number("queues", value, (1, MOST_PAIRS))?),
             _ => Err(NetOptionError::UnknownKey(key.into())),
         }
     }
 
-    /// Refuses what only a user network takes, or, for no port at all, everything.
+    /// Refuses what only a user network or a backend's takes, or, for no port at all, everything.
     fn check_unused(&self, kind: &'static str, is_port: bool) -> Result<(), NetOptionError> {
         let unused = [
+            ("id", kind != "backend" && self.id.is_some()),
+            ("tap", kind != "backend" && self.tap.is_some()),
             ("publish", !self.publish.is_empty()),
             ("allow-loopback", self.allow_loopback.is_some()),
             ("mac", !is_port && self.mac.is_some()),
             ("mtu", !is_port && self.mtu.is_some()),
             ("queues", !is_port && self.queues.is_some()),
-            ("offloads", !is_port && self.offloads.is_some()),
+            ("offloads", (!is_port || kind == "backend") && self.offloads.is_some()),
         ];
         match unused.iter().find(|(_, is_given)| *is_given) {
             Some((key, _)) => Err(NetOptionError::NotForKind { key, kind }),
@@ -170,8 +193,18 @@ impl FromStr for NetOption {
             NetKind::Tap(_) => pairs.check_unused("tap", true)?,
             NetKind::Descriptor(_) => pairs.check_unused("fd", true)?,
             NetKind::Passt(_) => pairs.check_unused("passt", true)?,
+            NetKind::Backend { id, tap, .. } => {
+                pairs.check_unused("backend", true)?;
+                *id = pairs.id.clone().ok_or(NetOptionError::NoId)?;
+                tap.clone_from(&pairs.tap);
+            }
             NetKind::None => pairs.check_unused("none", false)?,
             NetKind::User { publish, allow_loopback } => {
+                for (key, given) in [("id", pairs.id.is_some()), ("tap", pairs.tap.is_some())] {
+                    if given {
+                        return Err(NetOptionError::NotForKind { key, kind: "user" });
+                    }
+                }
                 publish.clone_from(&pairs.publish);
                 *allow_loopback = pairs.allow_loopback.unwrap_or(false);
             }
@@ -190,6 +223,9 @@ fn parse_kind(word: &str) -> Result<NetKind, NetOptionError> {
         Some(("tap", "")) => Err(NetOptionError::NoTapName),
         Some(("tap", name)) => Ok(NetKind::Tap(name.into())),
         Some(("passt", path)) if !path.is_empty() => Ok(NetKind::Passt(path.into())),
+        Some(("backend", socket)) if !socket.is_empty() => {
+            Ok(NetKind::Backend { socket: socket.into(), id: String::new(), tap: None })
+        }
         Some(("fd", number)) => parse_number("fd", number, (0, u16::MAX)).map(|fd| NetKind::Descriptor(fd.into())),
         _ => Err(NetOptionError::UnknownKind(word.into())),
     }
@@ -228,6 +264,11 @@ mod tests {
         assert_eq!("tap=pv0".parse::<NetOption>().unwrap().kind, NetKind::Tap("pv0".into()));
         assert_eq!("fd=7".parse::<NetOption>().unwrap().kind, NetKind::Descriptor(7));
         assert_eq!("passt=/run/p".parse::<NetOption>().unwrap().kind, NetKind::Passt("/run/p".into()));
+        let backend: NetOption = "backend=run/b,id=lan,tap=pv0".parse().unwrap();
+        assert_eq!(
+            backend.kind,
+            NetKind::Backend { socket: "run/b".into(), id: "lan".into(), tap: Some("pv0".into()) }
+        );
         assert_eq!("none".parse::<NetOption>().unwrap().kind, NetKind::None);
     }
 
@@ -269,6 +310,12 @@ mod tests {
             ("fd=3,allow-loopback=on", "`allow-loopback=`", "leave it out"),
             ("none,mtu=1500", "`mtu=`", "leave it out"),
             ("user,offloads=maybe", "offloads=maybe", "on, off"),
+            ("backend=b", "name there", "id=NAME"),
+            ("backend=b,id=", "id=", "letters"),
+            ("backend=b,id=a,tap=", "`tap=`", "ip tuntap add"),
+            ("backend=b,id=a,publish=0:80", "`publish=`", "leave it out"),
+            ("backend=b,id=a,offloads=on", "`offloads=`", "leave it out"),
+            ("user,id=a", "`id=`", "leave it out"),
             ("none,offloads=on", "`offloads=`", "leave it out"),
         ] {
             let message = text.parse::<NetOption>().expect_err(text).to_string();

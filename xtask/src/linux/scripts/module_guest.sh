@@ -133,6 +133,11 @@ netreload() {
 domain() {
     tool mke2fs -q -t ext4 /dev/pvdb
     mount -t ext4 /dev/pvdb /tools/mnt
+    ip addr add 10.9.0.2/24 dev eth0
+    ip link set eth0 up
+    mkfifo /tmp/open
+    nc -l -p 7000 <>/tmp/open >/tmp/in &
+    received=$!
     echo "WORKS"
     end=$(($(cut -d. -f1 /proc/uptime) + pvkit_seconds))
     i=0
@@ -148,6 +153,8 @@ domain() {
     (cd /tools/mnt && sha256sum file* | sed 's/^/SUM /')
     umount /tools/mnt
     tool e2fsck -f -n /dev/pvdb
+    wait $received
+    sha256sum </tmp/in | sed 's/^/GOT /'
     cat /sys/bus/pvkit/devices/*/epoch
     if dmesg | grep -E 'I/O error|EXT4-fs error'; then
         exit 1

@@ -106,6 +106,15 @@ impl Tap {
         Ok(Arc::new(Self { link, name, cuts_udp, stop, reader: Some(reader) }))
     }
 
+    /// A descriptor of a TAP, checked and set up as [`Tap::open`] does, for whoever is to read it: the interface stays for as long
+    /// as the descriptor is open somewhere.
+    ///
+    /// # Errors
+    /// As for `open`.
+    pub fn descriptor(options: TapOptions) -> Result<OwnedFd, TapError> {
+        open::open(options).map(|opened| opened.file.into())
+    }
+
     /// The interface's name.
     #[must_use]
     pub fn name(&self) -> &str {
