@@ -5,7 +5,7 @@ use crate::config::Device;
 use crate::host::Host;
 use crate::memory::GuestRam;
 use crate::remote::Remote;
-use crate::report::QueueReport;
+use crate::report::{BackendReport, QueueReport};
 use crate::slot::{OpenQueue, Order, Side, Slot, lock};
 use pvkit_abi::bus::{CONFIG_BYTES, Class};
 use pvkit_abi::console::ConsoleConfig;
@@ -211,6 +211,15 @@ impl Devices {
             }
         };
         self.slots.iter().enumerate().filter_map(changed).collect()
+    }
+
+    /// Backends in other processes.
+    pub fn backends(&self) -> Vec<BackendReport> {
+        let report = |(backend, _): (Arc<Backend>, _)| BackendReport {
+            path: backend.path().to_path_buf(),
+            counters: backend.counters(),
+        };
+        self.remotes().into_iter().map(report).collect()
     }
 
     pub fn reports(&self) -> Vec<QueueReport> {

@@ -360,11 +360,15 @@ impl Host {
     /// Everything that can be said of the guest while it runs. The core's lock is held for a copy.
     pub fn inspect(&self) -> Inspection {
         let core = self.domain().inspect();
-        Inspection { core, labels: self.devices.labels(), negotiated: self.negotiated(), counters: self.counters() }
+        let remotes = self.remotes().into_iter().flat_map(|(_, numbers)| numbers.into_values()).collect();
+        let (labels, negotiated) = (self.devices.labels(), self.negotiated());
+        Inspection { core, labels, negotiated, remotes, counters: self.counters() }
     }
 
     /// All numbers but KVM's own.
     pub fn counters(&self) -> Counters {
+        // Before the core's lock is taken: a backend in another process is asked, and its interrupts need the lock.
+        let (queues, backends) = (self.devices.reports(), self.devices.backends());
         let domain = self.domain();
         let counts = &domain.counters().hypercalls;
         let name = |number: &u32| Call(*number).name().map_or_else(|| format!("{number:#x}"), str::to_lowercase);
@@ -373,7 +377,8 @@ impl Host {
             hypercalls.insert("unknown".into(), domain.counters().unknown_hypercalls);
         }
         Counters {
-            queues: self.devices.reports(),
+            queues,
+            backends,
             exits: self.exits.by_reason(),
             hypercalls,
             events: self

@@ -35,5 +35,5 @@ pub use error::{KvmProblem, MachineError};
 pub use image::is_stock_kernel;
 pub use in_process::InProcessPlatform;
 pub use kvm::{kvm_capabilities, probe_kvm};
-pub use report::{Counters, End, Inspection, QueueReport, Report};
+pub use report::{BackendReport, Counters, End, Inspection, QueueReport, Report};
 pub use run::run;

@@ -1,8 +1,10 @@
 //! What a run came to.
 
 use pvkit_backends::QueueSnapshot;
+use pvkit_driver_domain::client::BackendCounters;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How a guest ended.
@@ -78,11 +80,37 @@ pub struct QueueReport {
     pub counters: QueueSnapshot,
 }
 
+/// A backend in another process.
+#[derive(Clone, Debug)]
+pub struct BackendReport {
+    /// Where it listens.
+    pub path: PathBuf,
+    /// What happened to the connection.
+    pub counters: BackendCounters,
+}
+
+impl fmt::Display for BackendReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BackendCounters { losses, returns, interrupts, throttled, last_gap_ns } = self.counters;
+        let path = self.path.display();
+        write!(f, "backend {path}: {interrupts} interrupts, lost {losses} times, back {returns} times")?;
+        if returns > 0 {
+            write!(f, ", the last time after {:.1} ms", last_gap_ns as f64 / 1e6)?;
+        }
+        if throttled > 0 {
+            write!(f, ", {throttled} times held back")?;
+        }
+        Ok(())
+    }
+}
+
 /// All numbers of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     /// Each queue that was opened.
     pub queues: Vec<QueueReport>,
+    /// Each backend in another process.
+    pub backends: Vec<BackendReport>,
     /// Returns of `KVM_RUN` to user space, by reason. Doorbells are not among them: KVM handles those itself.
     pub exits: BTreeMap<String, u64>,
     /// Hypercalls by name.
@@ -112,6 +140,8 @@ pub struct Inspection {
     pub labels: Vec<String>,
     /// What was agreed, a line each.
     pub negotiated: Vec<String>,
+    /// Devices whose backend is in another process.
+    pub remotes: Vec<u32>,
     /// Numbers.
     pub counters: Counters,
 }
@@ -142,6 +172,9 @@ impl fmt::Display for Report {
         }
         for queue in &self.counters.queues {
             writeln!(f, "queue {} of {}: {}", queue.queue, queue.device, queue.counters)?;
+        }
+        for backend in &self.counters.backends {
+            writeln!(f, "{backend}")?;
         }
         let list = |map: &BTreeMap<String, u64>| {
             let parts: Vec<_> = map.iter().map(|(name, count)| format!("{name} {count}")).collect();

@@ -1,7 +1,8 @@
 //! `--stats`: what a run came to, for people or as JSON.
 
 use crate::cli::StatsFormat;
-use pvkit_machine::{Counters, QueueReport, Report};
+use pvkit_driver_domain::client::BackendCounters;
+use pvkit_machine::{BackendReport, Counters, QueueReport, Report};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::path::Path;
@@ -36,12 +37,25 @@ pub fn to_json(report: &Report) -> Value {
 pub fn counters_to_json(counters: &Counters) -> Value {
     json!({
         "queues": counters.queues.iter().map(queue).collect::<Vec<_>>(),
+        "backends": counters.backends.iter().map(backend).collect::<Vec<_>>(),
         "exits": counters.exits,
         "exits_total": counters.total_exits(),
         "hypercalls": counters.hypercalls,
         "events": counters.events,
         "upcalls": counters.upcalls,
         "kvm": counters.kvm,
+    })
+}
+
+fn backend(backend: &BackendReport) -> Value {
+    let BackendCounters { losses, returns, interrupts, throttled, last_gap_ns } = backend.counters;
+    json!({
+        "path": backend.path.display().to_string(),
+        "losses": losses,
+        "returns": returns,
+        "interrupts": interrupts,
+        "throttled": throttled,
+        "last_gap_ns": last_gap_ns,
     })
 }
 

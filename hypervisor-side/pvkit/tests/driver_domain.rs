@@ -242,3 +242,41 @@ fn mistakes_are_named_with_the_remedy() {
     end(backend);
     fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+fn a_web_server_is_reached_through_the_daemons_network() {
+    let folder = folder("dd-web");
+    let documents = folder.join("documents.img");
+    let made = pvkit(&["document-disk", "--out"]).arg(&documents).env("CARGO_TARGET_DIR", &folder).output().unwrap();
+    assert!(made.status.success(), "{}", text(&made));
+    // A free port: taken for a moment, and given back.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let socket = folder.join("backend.sock");
+    let mut command = pvkit(&["backend", "--socket"]);
+    command.arg(&socket).args(["--net", &format!("user,id=out,publish=127.0.0.1:{port}:80")]);
+    for disk in [
+        format!("id=documents,path={},readonly=on", documents.display()),
+        format!("id=log,path={}", image(&folder, "log.img").display()),
+    ] {
+        command.args(["--disk", &disk]);
+    }
+    let mut backend = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(backend.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("serving 3 devices"), "{line}");
+    let of = |id| format!("backend={},id={id}", socket.display());
+    let mut run = pvkit(&["run", "--machine", "in-process", "--memory", MEMORY, "--cmdline", "app=web"]);
+    run.args(["--disk", &of("documents"), "--disk", &of("log"), "--net", &of("out")]);
+    let mut child = run.stdout(Stdio::piped()).spawn().unwrap();
+    wait_for_line(&mut child, "web ready");
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    std::io::Write::write_all(&mut stream, b"GET /README.md HTTP/1.1\r\nHost: guest\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("pvkit"), "{answer}");
+    send(&child, Signal::TERM);
+    assert_eq!(wait_for_end(&mut child).code(), Some(0));
+    end(backend);
+    fs::remove_dir_all(folder).unwrap();
+}

@@ -20,6 +20,7 @@ mod state;
 
 pub use backend::{Backend, Done, QueueWires};
 pub use link::{ANSWER, BackendError, Wanted};
+pub use state::BackendCounters;
 
 use pvkit_abi::bus::CONFIG_BYTES;
 

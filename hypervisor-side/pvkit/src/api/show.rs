@@ -20,7 +20,8 @@ pub fn to_json(inspection: &Inspection, subject: &Subject) -> Value {
             "epoch": bus.epoch, "port": bus.port, "latched": bus.latched, "requests": bus.requests,
             "messages": bus.messages, "waiting": bus.waiting, "unanswered": bus.unanswered,
         })),
-        "devices": devices.iter().map(|state| device(state, label(state.number))).collect::<Vec<_>>(),
+        "devices": devices.iter().map(|state| device(state, label(state.number), inspection.remotes.contains(&state.number)))
+            .collect::<Vec<_>>(),
         "ports": ports.iter().map(|port| json!({
             "number": port.number, "vcpu": port.vcpu, "status": format!("{:?}", port.status),
         })).collect::<Vec<_>>(),
@@ -28,10 +29,11 @@ pub fn to_json(inspection: &Inspection, subject: &Subject) -> Value {
     })
 }
 
-fn device(state: &DeviceInspection, label: &str) -> Value {
+fn device(state: &DeviceInspection, label: &str, is_remote: bool) -> Value {
     json!({
         "number": state.number, "class": format!("{:?}", state.class), "instance": state.instance, "label": label,
         "state": format!("{:?}", state.state), "epoch": state.epoch, "sealed": state.sealed, "memory": memory(state),
+        "backend": if is_remote { "in another process, which maps the window alone" } else { "in this process" },
         "queues": state.queues.iter().map(|queue| json!({
             "number": queue.number, "open": queue.open, "depth": queue.depth,
             "completion_bytes": queue.completion_bytes, "port": queue.port,
@@ -83,6 +85,17 @@ fn write_text(text: &mut String, all: &Value) -> std::fmt::Result {
         writeln!(text, "agreed: {line}")?;
     }
     let counters = &all["counters"];
+    for backend in items(&counters["backends"]) {
+        writeln!(
+            text,
+            "backend {}: interrupts {}, lost {}, back {}, held back {}",
+            word(&backend["path"]),
+            backend["interrupts"],
+            backend["losses"],
+            backend["returns"],
+            backend["throttled"]
+        )?;
+    }
     writeln!(text, "ports: {}", items(&all["ports"]).count())?;
     writeln!(text, "events {}, upcalls {}", counters["events"], counters["upcalls"])?;
     writeln!(text, "exits to user space {}: {}", counters["exits_total"], by_name(&counters["exits"]))?;
@@ -92,13 +105,14 @@ fn write_text(text: &mut String, all: &Value) -> std::fmt::Result {
 fn write_device(text: &mut String, device: &Value, all: &Value) -> std::fmt::Result {
     writeln!(
         text,
-        "device {} {}.{} ({}): {}, epoch {}, backend reaches {}",
+        "device {} {}.{} ({}): {}, epoch {}, backend {} reaches {}",
         device["number"],
         word(&device["class"]),
         device["instance"],
         word(&device["label"]),
         word(&device["state"]),
         device["epoch"],
+        word(&device["backend"]),
         word(&device["memory"])
     )?;
     for queue in items(&device["queues"]) {
