@@ -13,10 +13,12 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod calls;
 mod capabilities;
 mod confinement;
 mod error;
 mod files;
+mod filters;
 mod lock_down;
 mod mode;
 mod namespaces;
@@ -25,6 +27,7 @@ mod report;
 
 pub use confinement::{AllowedPath, Confinement, HostNetwork, Rights};
 pub use error::SandboxError;
+pub use filters::{Filters, Role};
 pub use lock_down::lock_down;
 pub use mode::{Mode, UnknownMode};
 pub use report::{Outcome, Part, Report};
