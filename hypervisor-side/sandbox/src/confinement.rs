@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// What may be done with a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rights {
-    /// Open for reading; list, if it is a folder.
+    /// Open for reading. A folder is not listed: what is below it is opened by name.
     Read,
     /// Open for reading and for writing; never make, remove, rename or cut anything. A device also takes `ioctl`.
     ReadWrite,

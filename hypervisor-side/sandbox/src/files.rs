@@ -38,9 +38,6 @@ fn rule(allowed: &AllowedPath) -> Result<PathBeneath<PathFd>, SandboxError> {
     let failed = |reason: String| SandboxError::Path { path: allowed.path.clone(), reason };
     let kind = fs::metadata(&allowed.path).map_err(|error| failed(error.to_string()))?.file_type();
     let mut rights: BitFlags<AccessFs> = AccessFs::ReadFile.into();
-    if kind.is_dir() {
-        rights |= AccessFs::ReadDir;
-    }
     if allowed.rights == Rights::ReadWrite {
         rights |= AccessFs::WriteFile;
         if kind.is_block_device() || kind.is_char_device() {

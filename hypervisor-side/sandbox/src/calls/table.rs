@@ -88,6 +88,8 @@ pub(crate) const RUNTIME: &[Row] = &[
 pub(crate) const BLOCK: &[Row] = &[
     (SYS_preadv, Always),
     (SYS_pwritev, Always),
+    (SYS_pread64, Always), // the same with one piece, as Rust's library does it
+    (SYS_pwrite64, Always),
     // Plain, or durable on return.
     (SYS_pwritev2, When(&[&[Is(5, 0)], &[Is(5, RWF_DSYNC as u32)]])),
     (SYS_fdatasync, Always),
