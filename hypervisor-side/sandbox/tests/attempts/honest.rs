@@ -22,7 +22,18 @@ use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
 
 const fn case(name: &'static str, role: Role, act: fn(&mut Scene) -> io::Result<()>) -> Case {
     let (strict, log) = (Expect::Done, Expect::Done);
-    Case { name, role, network: HostNetwork::None, strict, log, landlock: 0, ordinary: false, lacking: None, act }
+    Case {
+        name,
+        role,
+        network: HostNetwork::None,
+        strict,
+        log,
+        landlock: 0,
+        part: None,
+        ordinary: false,
+        lacking: None,
+        act,
+    }
 }
 
 const fn with_network(case: Case) -> Case {
@@ -138,7 +149,7 @@ fn use_connection(scene: &mut Scene) -> io::Result<()> {
     client.shutdown(std::net::Shutdown::Both)?;
     let mut bytes = [0; 4];
     wanted(client.read(&mut bytes)? == 0)?;
-    wanted(rustix::net::recv(&*client, &mut bytes[..], rustix::net::RecvFlags::empty())?.1 == 0)
+    wanted(rustix::net::recv(&*client, &mut bytes[..], RecvFlags::empty())?.1 == 0)
 }
 
 /// Also an attempt of `hostile`, on a worker.

@@ -27,13 +27,29 @@ const fn case(
     log: Expect,
     act: fn(&mut Scene) -> io::Result<()>,
 ) -> Case {
-    Case { name, role, network: HostNetwork::None, strict, log, landlock: 0, ordinary: false, lacking: None, act }
+    Case {
+        name,
+        role,
+        network: HostNetwork::None,
+        strict,
+        log,
+        landlock: 0,
+        part: None,
+        ordinary: false,
+        lacking: None,
+        act,
+    }
 }
 
 impl Case {
     /// The outcome takes a Landlock of this version.
     const fn by_landlock(self, version: u32) -> Self {
         Self { landlock: version, ..self }
+    }
+
+    /// The outcome takes this part of the sandbox.
+    const fn by_part(self, name: &'static str) -> Self {
+        Self { part: Some(name), ..self }
     }
 
     /// Root is above it, in any process.
@@ -76,6 +92,10 @@ pub const CASES: &[Case] = &[
     case("connect_by_tcp_on_a_worker", Role::Block, Killed, Fails(&[EACCES, ENETUNREACH, ECONNREFUSED]), connect_tcp)
         .by_landlock(4),
     case("listen_on_tcp", Role::Control, Killed, DENIED, |_| TcpListener::bind("127.0.0.1:0").map(drop)).by_landlock(4),
+    case("send_a_datagram", Role::Control, Killed, Fails(&[ENETUNREACH]), |scene| {
+        UdpSocket::bind("0.0.0.0:0")?.send_to(b"secret", ("127.0.0.1", scene.port)).map(drop)
+    })
+    .by_part("network-namespace"),
     case("connect_to_a_unix_socket", Role::Control, Killed, Done, |scene| {
         UnixStream::connect(scene.folder.join("parent.sock")).map(drop)
     }),

@@ -46,6 +46,8 @@ pub struct Case {
     pub log: Expect,
     /// The Landlock version without which strict or log mode is not as expected; 0: none.
     pub landlock: u32,
+    /// A part of the sandbox without which it is not.
+    pub part: Option<&'static str>,
     /// Whether root is left out.
     pub ordinary: bool,
     /// Why it may fail in off mode on some machine or for some user; such a one is skipped.

@@ -87,12 +87,15 @@ pub fn judge(stage: &Stage, case: &Case, user: User, mode: Mode) -> Result<(), S
         Expect::Done => became == Became::Done,
         Expect::Fails(errors) => matches!(became, Became::Failed(error) if errors.contains(&error)),
     };
-    match (fits, case.lacking) {
-        (true, _) => Ok(()),
-        (false, _) if mode != Mode::Off && became != Became::Wrong && told.landlock() < case.landlock => {
+    let explained = mode != Mode::Off && became != Became::Wrong;
+    let part_is_missing = |part: &&str| !told.text.contains(&format!("{part}: applied"));
+    match (fits, case.lacking, case.part.filter(part_is_missing)) {
+        (true, ..) => Ok(()),
+        (false, _, Some(part)) if explained => skip(case.name, &format!("{part}: not available here")),
+        (false, ..) if explained && told.landlock() < case.landlock => {
             skip(case.name, &format!("landlock: ABI {} here, {} wanted", told.landlock(), case.landlock))
         }
-        (false, Some(why)) if mode == Mode::Off && matches!(became, Became::Failed(_)) => skip(case.name, why),
+        (false, Some(why), _) if mode == Mode::Off && matches!(became, Became::Failed(_)) => skip(case.name, why),
         _ => Err(format!("{expected:?} was expected and it became {became:?}:\n{}", told.text)),
     }
 }
