@@ -29,7 +29,7 @@ const fn case(name: &'static str, role: Role, act: fn(&mut Scene) -> io::Result<
         strict,
         log,
         landlock: 0,
-        part: None,
+        network_namespace: false,
         ordinary: false,
         lacking: None,
         act,

@@ -34,7 +34,7 @@ const fn case(
         strict,
         log,
         landlock: 0,
-        part: None,
+        network_namespace: false,
         ordinary: false,
         lacking: None,
         act,
@@ -47,9 +47,9 @@ impl Case {
         Self { landlock: version, ..self }
     }
 
-    /// The outcome takes this part of the sandbox.
-    const fn by_part(self, name: &'static str) -> Self {
-        Self { part: Some(name), ..self }
+    /// The outcome takes an empty network namespace.
+    const fn by_network_namespace(self) -> Self {
+        Self { network_namespace: true, ..self }
     }
 
     /// Root is above it, in any process.
@@ -95,7 +95,7 @@ pub const CASES: &[Case] = &[
     case("send_a_datagram", Role::Control, Killed, Fails(&[ENETUNREACH]), |scene| {
         UdpSocket::bind("0.0.0.0:0")?.send_to(b"secret", ("127.0.0.1", scene.port)).map(drop)
     })
-    .by_part("network-namespace"),
+    .by_network_namespace(),
     case("connect_to_a_unix_socket", Role::Control, Killed, Done, |scene| {
         UnixStream::connect(scene.folder.join("parent.sock")).map(drop)
     }),

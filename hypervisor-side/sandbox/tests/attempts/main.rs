@@ -11,6 +11,7 @@
 mod honest;
 mod hostile;
 mod kernel_log;
+mod probe;
 mod scene;
 mod verdict;
 
@@ -46,8 +47,8 @@ pub struct Case {
     pub log: Expect,
     /// The Landlock version without which strict or log mode is not as expected; 0: none.
     pub landlock: u32,
-    /// A part of the sandbox without which it is not.
-    pub part: Option<&'static str>,
+    /// Whether strict or log mode is as expected only in an empty network namespace.
+    pub network_namespace: bool,
     /// Whether root is left out.
     pub ordinary: bool,
     /// Why it may fail in off mode on some machine or for some user; such a one is skipped.
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["parent", case, mode] => scene::parent(case, mode),
+        ["probe"] => probe::enter_namespaces(),
         ["backend", case, mode, ..] => scene::backend(find(case), mode.parse().unwrap(), &words[3..]),
         _ => tests(),
     }

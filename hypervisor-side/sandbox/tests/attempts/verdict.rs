@@ -1,7 +1,7 @@
 //! Runs one case for one user in one mode, and judges what became of it.
 
 use crate::scene::{IMAGE, SECRET};
-use crate::{Case, Expect};
+use crate::{Case, Expect, probe};
 use pvkit_sandbox::Mode;
 use std::fmt;
 use std::fs::{self, File, Permissions};
@@ -36,6 +36,13 @@ impl User {
 }
 
 impl User {
+    /// The command runs as this user.
+    pub fn becomes(self, command: &mut Command) {
+        if self == Self::Ordinary {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+    }
+
     pub fn is_ordinary(self) -> bool {
         self == Self::Ordinary || !nix::unistd::geteuid().is_root()
     }
@@ -88,14 +95,15 @@ pub fn judge(stage: &Stage, case: &Case, user: User, mode: Mode) -> Result<(), S
         Expect::Fails(errors) => matches!(became, Became::Failed(error) if errors.contains(&error)),
     };
     let explained = mode != Mode::Off && became != Became::Wrong;
-    let part_is_missing = |part: &&str| !told.text.contains(&format!("{part}: applied"));
-    match (fits, case.lacking, case.part.filter(part_is_missing)) {
-        (true, ..) => Ok(()),
-        (false, _, Some(part)) if explained => skip(case.name, &format!("{part}: not available here")),
-        (false, ..) if explained && told.landlock() < case.landlock => {
-            skip(case.name, &format!("landlock: ABI {} here, {} wanted", told.landlock(), case.landlock))
+    match (fits, case.lacking) {
+        (true, _) => Ok(()),
+        (false, _) if explained && case.network_namespace && !probe::network_namespace(stage, user) => {
+            skip(case.name, "network namespaces: this user gets none")
         }
-        (false, Some(why), _) if mode == Mode::Off && matches!(became, Became::Failed(_)) => skip(case.name, why),
+        (false, _) if explained && probe::landlock() < case.landlock => {
+            skip(case.name, &format!("landlock: ABI {} here, {} wanted", probe::landlock(), case.landlock))
+        }
+        (false, Some(why)) if mode == Mode::Off && matches!(became, Became::Failed(_)) => skip(case.name, why),
         _ => Err(format!("{expected:?} was expected and it became {became:?}:\n{}", told.text)),
     }
 }
@@ -131,12 +139,6 @@ impl Told {
             _ => Some(Became::Wrong),
         }
     }
-
-    /// The version that the report names; 0 if it says that there is none, or if there is no report.
-    fn landlock(&self) -> u32 {
-        let version = self.text.split("landlock: applied (ABI ").nth(1);
-        version.and_then(|rest| rest.split([',', ')']).next()?.parse().ok()).unwrap_or(0)
-    }
 }
 
 pub fn play(stage: &Stage, case: &Case, user: User, mode: Mode) -> io::Result<Told> {
@@ -148,9 +150,7 @@ pub fn play(stage: &Stage, case: &Case, user: User, mode: Mode) -> io::Result<To
     command.args(["parent", case.name, &mode.to_string()]).current_dir(folder.path());
     // A panic on a worker looks around for its backtrace; that must not end the process.
     command.env("RUST_BACKTRACE", "1").stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
-    if user == User::Ordinary {
-        command.uid(NOBODY).gid(NOBODY);
-    }
+    user.becomes(&mut command);
     let mut child = command.spawn()?;
     let start = Instant::now();
     while child.try_wait()?.is_none() {
