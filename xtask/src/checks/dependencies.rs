@@ -1,4 +1,5 @@
 //! Dependencies run one way: abi <- shared memory <- ring <- { guest half | host half } <- { examples, tests }.
+//! The sandbox stands apart: it depends on nothing of ours, and only the host's programs depend on it.
 //!
 //! The rule is about folders, so a new crate obeys it by where it lies. Development dependencies count as well: a test
 //! that needs both halves belongs in `tests/`.
@@ -13,6 +14,10 @@ enum Layer {
     Ring,
     Guest,
     Host,
+    /// What gives up rights for good: only the programs know when, so only they may call it.
+    Sandbox,
+    /// The programs of the host half.
+    Program,
     Example,
     Test,
     Tool,
@@ -25,6 +30,9 @@ const LAYERS: &[(&str, Layer)] = &[
     ("ring", Layer::Ring),
     ("guest-drivers", Layer::Guest),
     ("hypervisor-side", Layer::Host),
+    ("hypervisor-side/sandbox", Layer::Sandbox),
+    ("hypervisor-side/daemon", Layer::Program),
+    ("hypervisor-side/pvkit", Layer::Program),
     ("examples", Layer::Example),
     ("tests", Layer::Test),
     ("xtask", Layer::Tool),
@@ -45,13 +53,14 @@ impl Layer {
     fn may_depend_on(self, other: Self) -> bool {
         use Layer::*;
         match self {
-            Abi | Tool => false,
+            Abi | Sandbox | Tool => false,
             SharedMemory => other == Abi,
             Ring => matches!(other, Abi | SharedMemory | Ring),
             Guest => matches!(other, Abi | SharedMemory | Ring | Guest),
             Host => matches!(other, Abi | SharedMemory | Ring | Host),
-            Example => !matches!(other, Test | Tool),
-            Test => other != Tool,
+            Program => matches!(other, Abi | SharedMemory | Ring | Host | Sandbox | Program),
+            Example => !matches!(other, Sandbox | Test | Tool),
+            Test => !matches!(other, Sandbox | Tool),
         }
     }
 }
@@ -101,6 +110,8 @@ mod tests {
     const CORE: (&str, &str) = ("pvkit-core", "hypervisor-side/core");
     const BACKENDS: (&str, &str) = ("pvkit-backends", "hypervisor-side/backends");
     const BINARY: (&str, &str) = ("pvkit", "hypervisor-side/pvkit");
+    const DAEMON: (&str, &str) = ("pvkit-daemon", "hypervisor-side/daemon");
+    const SANDBOX: (&str, &str) = ("pvkit-sandbox", "hypervisor-side/sandbox");
     const APP: (&str, &str) = ("unikernel-app", "examples/unikernel/app");
     const HOSTED: (&str, &str) = ("unikernel-hosted", "examples/unikernel/hosted");
     const TESTS: (&str, &str) = ("pvkit-tests", "tests");
@@ -138,6 +149,19 @@ mod tests {
                 "pvkit-backends -> pvkit-guest-drivers (dev-dependency): hypervisor-side/backends must not depend on guest-drivers"
             ]
         );
+    }
+
+    #[test]
+    fn the_sandbox_knows_nothing_of_ours_and_only_the_programs_know_it() {
+        for other in [ABI, SHARED, RING, CORE, BACKENDS, DAEMON, BINARY] {
+            assert_eq!(offences(&edge(SANDBOX, other, "normal")).len(), 1, "sandbox -> {other:?}");
+        }
+        for other in [ABI, SHARED, RING, DRIVERS, CORE, BACKENDS, APP, TESTS] {
+            assert_eq!(offences(&edge(other, SANDBOX, "dev")).len(), 1, "{other:?} -> sandbox");
+        }
+        for program in [DAEMON, BINARY] {
+            assert_eq!(offences(&edge(program, SANDBOX, "normal")), Vec::<String>::new());
+        }
     }
 
     #[test]
