@@ -69,6 +69,20 @@ impl QueueThread {
     /// # Errors
     /// No eventfd or no thread is to be had.
     pub fn spawn(name: &str, engine: Box<dyn QueueEngine>, doorbell: impl Into<Bell>, spin: u32) -> io::Result<Self> {
+        Self::spawn_guarded(name, engine, doorbell, spin, || true)
+    }
+
+    /// As [`QueueThread::spawn`]; the thread first calls `enter`, and ends without having looked at the queue if that is false.
+    ///
+    /// # Errors
+    /// As for `spawn`.
+    pub fn spawn_guarded(
+        name: &str,
+        engine: Box<dyn QueueEngine>,
+        doorbell: impl Into<Bell>,
+        spin: u32,
+        enter: impl FnOnce() -> bool + Send + 'static,
+    ) -> io::Result<Self> {
         let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let shared = Arc::new(Control { command: AtomicU8::new(RUN), wake });
         let runner = Runner {
@@ -78,7 +92,11 @@ impl QueueThread {
             spin: AdaptiveSpin::new(spin),
             patience: DEADLINE,
         };
-        let thread = Builder::new().name(name.to_owned()).spawn(move || runner.run())?;
+        let thread = Builder::new().name(name.to_owned()).spawn(move || {
+            if enter() {
+                runner.run();
+            }
+        })?;
         Ok(Self { shared, thread: Some(thread) })
     }
 

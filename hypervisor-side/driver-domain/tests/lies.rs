@@ -36,7 +36,7 @@ fn serve() -> Served {
         Export::new(ExportKind::Disk { disk, witness: None, shared })
     };
     let exports = BTreeMap::from([("alone".to_owned(), disk(false)), ("shared".into(), disk(true))]);
-    let daemon = Daemon::new(exports, Box::new(|_| {})).unwrap();
+    let daemon = Daemon::new(exports, Box::new(|_| {}), Arc::new(|_| true)).unwrap();
     let listener = PacketSocket::listen(&path).unwrap();
     let server = Arc::clone(&daemon);
     let thread = std::thread::spawn(move || server.serve(&listener).unwrap());
@@ -378,7 +378,8 @@ fn a_backend_that_comes_back_is_found_and_one_that_is_less_is_not_taken() {
     let start = |bytes: u64| {
         let disk: Arc<dyn Disk> = Arc::new(RamDisk::new(bytes).unwrap());
         let export = Export::new(ExportKind::Disk { disk, witness: None, shared: false });
-        let daemon = Daemon::new(BTreeMap::from([("alone".to_owned(), export)]), Box::new(|_| {})).unwrap();
+        let daemon =
+            Daemon::new(BTreeMap::from([("alone".to_owned(), export)]), Box::new(|_| {}), Arc::new(|_| true)).unwrap();
         let listener = PacketSocket::listen(&path).unwrap();
         let server = Arc::clone(&daemon);
         (daemon, std::thread::spawn(move || server.serve(&listener).unwrap()))

@@ -3,18 +3,20 @@
 use crate::cli::{BackendOptions, Cache, DiskFormat, DiskOption, ServedKind};
 use crate::devices;
 use crate::failure::Failure;
-use crate::signals;
+use crate::{activation, sandbox, signals};
 use pvkit_backends::disk::OpenError;
 use pvkit_backends::net::user::UserOptions;
 use pvkit_backends::{Disk, NullDisk, RawDisk};
 use pvkit_driver_domain::PacketSocket;
+use pvkit_driver_domain::client::{self, BackendError};
 use pvkit_driver_domain::daemon::{Daemon, Export, ExportKind};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,6 +35,13 @@ pub fn backend(options: &BackendOptions) -> Result<ExitCode, Failure> {
             "nothing to serve; name at least one device: --disk id=NAME,path=FILE or --net tap,id=NAME",
         ));
     }
+    if options.replace {
+        let socket = options.socket.as_deref();
+        replace(
+            socket
+                .ok_or_else(|| Failure::user("--replace needs the socket of the other; give it with --socket PATH"))?,
+        )?;
+    }
     let mut exports: BTreeMap<String, Arc<Export>> = BTreeMap::new();
     let mut add = |id: &str, export| match exports.insert(id.to_owned(), export) {
         Some(_) => Err(Failure::user(format!("two devices are called {id}; give each a name of its own"))),
@@ -48,11 +57,24 @@ pub fn backend(options: &BackendOptions) -> Result<ExitCode, Failure> {
     for net in &options.nets {
         add(&net.id, Export::new(net_kind(&net.kind)))?;
     }
-    let daemon = Daemon::new(exports, Box::new(log)).map_err(Failure::run)?;
-    let (listener, _place) = listen(&options.socket)?;
+    let listener = match activation::listener()? {
+        Some(listener) => listener,
+        None => {
+            let socket = options.socket.as_deref();
+            listen(socket.ok_or_else(|| Failure::user("no place to listen at; give one with --socket PATH"))?)?
+        }
+    };
+    activation::ready();
+    // The last moment with one thread and all rights.
+    let enter = sandbox::lock_down(options)?;
+    let daemon = Daemon::new(exports, Box::new(log), enter).map_err(Failure::run)?;
     let stop = Arc::clone(&daemon);
     signals::watch(signals::PATIENCE * 4, move || stop.stop()).map_err(Failure::run)?;
-    log(&format!("serving {} at {}", counted(count), options.socket.display()));
+    let place = options
+        .socket
+        .as_ref()
+        .map_or_else(|| "the service manager's socket".into(), |path| path.display().to_string());
+    log(&format!("serving {} at {place}", counted(count)));
     daemon.serve(&listener).map_err(Failure::run)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -121,16 +143,32 @@ fn open_patiently(path: &Path, option: &DiskOption) -> Result<RawDisk, Failure> 
     }
 }
 
-/// The socket's place, taken away at the end.
-struct Place(PathBuf);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+/// Has the daemon at `socket` leave in good order, if there is one.
+fn replace(socket: &Path) -> Result<(), Failure> {
+    let process = match client::process_of(socket) {
+        Ok(process) => process,
+        Err(BackendError::NoDaemon(_)) => return Ok(()),
+        Err(error) => {
+            return Err(Failure::user(error).while_doing(format!("{} is not to be replaced", socket.display())));
+        }
+    };
+    let cannot = |error: io::Error| {
+        Failure::user(error).while_doing(format!("the backend at {} cannot be asked to leave", socket.display()))
+    };
+    let process = process.ok_or_else(|| cannot(io::ErrorKind::PermissionDenied.into()))?;
+    rustix::process::pidfd_send_signal(&process, rustix::process::Signal::TERM)
+        .map_err(|error| cannot(error.into()))?;
+    let mut fds = [PollFd::new(&process, PollFlags::IN)];
+    let limit = Timespec { tv_sec: PREDECESSOR.as_secs() as i64, tv_nsec: 0 };
+    match poll(&mut fds, Some(&limit)) {
+        Ok(1..) => Ok(()),
+        Ok(_) => Err(cannot(io::ErrorKind::TimedOut.into())),
+        Err(error) => Err(cannot(error.into())),
     }
 }
 
-fn listen(path: &Path) -> Result<(OwnedFd, Place), Failure> {
+/// A socket at `path`. It stays there at the end: the right to remove it is given up, and a successor takes its place.
+fn listen(path: &Path) -> Result<OwnedFd, Failure> {
     if let Ok(about) = fs::symlink_metadata(path) {
         if !about.file_type().is_socket() {
             return Err(Failure::user(format!("{} is there and no socket; name another place", path.display())));
@@ -151,5 +189,5 @@ fn listen(path: &Path) -> Result<(OwnedFd, Place), Failure> {
     };
     let listener = PacketSocket::listen(path).map_err(|error| cannot(error.into()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(cannot)?;
-    Ok((listener, Place(path.to_owned())))
+    Ok(listener)
 }

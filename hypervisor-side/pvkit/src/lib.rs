@@ -10,6 +10,7 @@
 //! *Not here.* Devices (backends), hypercalls (core), KVM (machine).
 #![forbid(unsafe_code)]
 
+mod activation;
 mod api;
 mod backend;
 mod backends;
@@ -36,6 +37,7 @@ mod program;
 #[cfg(feature = "in-process")]
 mod program;
 mod run;
+mod sandbox;
 mod signals;
 mod stats;
 mod terminal;

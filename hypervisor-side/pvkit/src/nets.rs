@@ -151,7 +151,7 @@ fn tap_failure(error: TapError) -> Failure {
 }
 
 /// A second descriptor for what whoever started us has opened as `number`; both end with the process.
-fn inherited(number: i32) -> Result<OwnedFd, Failure> {
+pub fn inherited(number: i32) -> Result<OwnedFd, Failure> {
     let own = pidfd_open(getpid(), PidfdFlags::empty()).map_err(Failure::run)?;
     pidfd_getfd(own, number, PidfdGetfdFlags::empty()).map_err(|error| {
         Failure::user(error).while_doing(format!(

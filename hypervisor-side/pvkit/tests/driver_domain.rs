@@ -19,6 +19,10 @@ fn daemon(folder: &Path, disks: &[String]) -> (Child, PathBuf) {
     let socket = folder.join("backend.sock");
     let mut command = pvkit(&["backend", "--socket"]);
     command.arg(&socket);
+    if !rustix::process::geteuid().is_root() {
+        // Locked down it is not dumpable, and only root may look at it.
+        command.args(["--sandbox", "off"]);
+    }
     for disk in disks {
         command.args(["--disk", disk]);
     }
@@ -155,7 +159,8 @@ fn works(folder: &Path, machine: &[&str]) {
         assert!(seen.contains(&format!("acked {}", found + 39)), "{seen}");
     }
     end(backend);
-    assert!(!socket.exists(), "the socket stays behind");
+    // The backend gave up the right to remove it; a successor takes its place.
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_err(), "somebody listens");
 }
 
 #[test]
@@ -278,5 +283,45 @@ fn a_web_server_is_reached_through_the_daemons_network() {
     send(&child, Signal::TERM);
     assert_eq!(wait_for_end(&mut child).code(), Some(0));
     end(backend);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_service_manager_brings_the_socket_and_hears_when_it_is_served() {
+    use std::os::fd::AsRawFd;
+    let folder = folder("dd-activated");
+    let socket = folder.join("listen.sock");
+    let listener = pvkit_driver_domain::PacketSocket::listen(&socket).unwrap();
+    let heard = std::os::unix::net::UnixDatagram::bind(folder.join("notify.sock")).unwrap();
+    heard.set_read_timeout(Some(guest::PATIENCE)).unwrap();
+    // The shell puts the socket where a service manager does, and becomes the backend: so the number of the process fits.
+    let script = format!("LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3<&{}", listener.as_raw_fd());
+    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", &script, "bash", guest::PVKIT, "backend", "--disk", &exported(&folder)[0]]);
+    let backend = command.env("NOTIFY_SOCKET", folder.join("notify.sock")).spawn().unwrap();
+    let mut word = [0; 64];
+    let length = heard.recv(&mut word).unwrap();
+    assert_eq!(&word[..length], b"READY=1");
+    let output = run(&socket, &["--machine", "in-process"], "app=log count=3").output().unwrap();
+    assert!(output.status.success() && text(&output).contains("acked 2"), "{}", text(&output));
+    end(backend);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_successor_takes_over() {
+    let folder = folder("dd-replace");
+    let (mut old, socket) = daemon(&folder, &exported(&folder));
+    let disk = format!("id=log,path={}", folder.join("log.img").display());
+    let mut command = pvkit(&["backend", "--replace", "--disk", &disk, "--socket"]);
+    let mut new = command.arg(&socket).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(new.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("serving"), "{line}");
+    assert!(wait_for_end(&mut old).success());
+    let output = run(&socket, &["--machine", "in-process"], "app=log count=3").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    end(new);
     fs::remove_dir_all(folder).unwrap();
 }

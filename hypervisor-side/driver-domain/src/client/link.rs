@@ -156,6 +156,14 @@ impl Link {
     }
 }
 
+/// The process of the daemon at `path`; none if the kernel does not name it to us.
+///
+/// # Errors
+/// Nobody is there, or it is someone else.
+pub fn process_of(path: &Path) -> Result<Option<OwnedFd>, BackendError> {
+    Ok(Link::open(path, "a successor")?.process)
+}
+
 /// Waits until a process is dead or `leave` rings; whether it is dead. At once for one that nobody named.
 pub fn is_dead_within(process: Option<BorrowedFd<'_>>, leave: &Bell, patience: Duration) -> bool {
     let Some(process) = process else { return true };

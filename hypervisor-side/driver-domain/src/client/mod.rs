@@ -19,7 +19,7 @@ mod reader;
 mod state;
 
 pub use backend::{Backend, Done, QueueWires};
-pub use link::{ANSWER, BackendError, Wanted};
+pub use link::{ANSWER, BackendError, Wanted, process_of};
 pub use state::BackendCounters;
 
 use pvkit_abi::bus::CONFIG_BYTES;

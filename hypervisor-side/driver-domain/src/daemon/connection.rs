@@ -249,7 +249,7 @@ impl Connection {
             rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK).map_err(|_| CallError::INVALID)?;
         }
         let (daemon, name) = (Arc::clone(&self.daemon), format!("{}, device {}", self.name, asked.device));
-        let queue = asked.queue;
+        let (queue, enter) = (asked.queue, Arc::clone(&self.daemon.enter));
         // The engines themselves tell only of the 1st, 2nd, 4th, ... of a kind; a new queue begins anew, so here again.
         let told = AtomicU64::new(0);
         let log: QueueLog = Arc::new(move |line| {
@@ -257,7 +257,7 @@ impl Connection {
                 daemon.log(&format!("{name}, queue {queue}: {line}"));
             }
         });
-        self.device(asked.device)?.open(asked, &window, Bell::from(doorbell), Bell::from(interrupt), log)?;
+        self.device(asked.device)?.open(asked, &window, Bell::from(doorbell), Bell::from(interrupt), log, enter)?;
         Ok(nothing())
     }
 

@@ -1,5 +1,6 @@
 //! A device that a monitor has: its grants, its queues, and their threads.
 
+use super::Enter;
 use super::export::Given;
 use crate::protocol::{Counted, Counters, MAX_COUNTED, OpenQueue, Share};
 use crate::window::Window;
@@ -53,6 +54,7 @@ impl Device {
         doorbell: Bell,
         interrupt: Bell,
         log: QueueLog,
+        enter: Enter,
     ) -> Result<(), CallError> {
         if asked.queue >= self.given.offer.max_queues {
             return Err(CallError::NOT_FOUND);
@@ -85,9 +87,11 @@ impl Device {
             log,
         };
         let engine = self.given.backing.engine(&self.given.offer, order, lines)?;
+        let worker = self.given.worker;
         // The guest's own threads are the monitor's; a daemon that spun while one of them waits for a CPU would only be slow.
         let name = thread_name(&self.name, asked.queue);
-        let thread = QueueThread::spawn(&name, engine, doorbell, spin_for(2)).map_err(|_| CallError::BACKEND)?;
+        let thread = QueueThread::spawn_guarded(&name, engine, doorbell, spin_for(2), move || enter(worker));
+        let thread = thread.map_err(|_| CallError::BACKEND)?;
         self.open.insert(asked.queue, Running { thread, _window: Arc::clone(window) });
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What a daemon has to give: devices under names that its operator chose.
 
+use super::Worker;
 use crate::protocol::Attach;
 use pvkit_abi::bus::{Class, Offer};
 use pvkit_abi::net::{LinkFlags, MAX_MTU, MIN_MTU, NetConfig};
@@ -52,6 +53,8 @@ pub struct Given {
     pub offer: Offer,
     /// What it works on.
     pub backing: Backing,
+    /// What its queues' threads are there for.
+    pub worker: Worker,
     /// For the monitor: of a disk, its witness.
     pub witness: Option<OwnedFd>,
     /// Counted in the export until this is dropped.
@@ -87,16 +90,16 @@ impl Export {
                 let offer = block::offer(&**disk, asked.instance, BlockLimits::default(), BLOCK_QUEUES, MAX_DEPTH);
                 let witness = witness.as_ref().map(File::try_clone).transpose().map_err(|_| CallError::BACKEND)?;
                 let backing = Backing::Block(Arc::clone(disk));
-                Ok(Given { offer, backing, witness: witness.map(OwnedFd::from), _use: user })
+                Ok(Given { offer, backing, worker: Worker::Disk, witness: witness.map(OwnedFd::from), _use: user })
             }
             ExportKind::Tap => {
                 let descriptor = descriptor.ok_or(CallError::INVALID)?;
-                give_net(asked, user, |steering| {
+                give_net(asked, user, Worker::Tap, |steering| {
                     let options = TapOptions { name: None, fd: Some(descriptor), mtu: asked.mtu };
                     Ok(Tap::open(options, steering).map_err(|_| CallError::BACKEND)?)
                 })
             }
-            ExportKind::User(options) => give_net(asked, user, |steering| {
+            ExportKind::User(options) => give_net(asked, user, Worker::User, |steering| {
                 let options = UserOptions { mtu: asked.mtu, ..options.clone() };
                 Ok(UserNetwork::start(options, steering).map_err(|_| CallError::BACKEND)?)
             }),
@@ -118,6 +121,7 @@ impl Export {
 fn give_net(
     asked: &Attach,
     user: Use,
+    worker: Worker,
     open: impl FnOnce(Arc<Steering>) -> Result<Arc<dyn Network>, CallError>,
 ) -> Result<Given, CallError> {
     let fits = (MIN_MTU..=MAX_MTU).contains(&asked.mtu) && (1..=MAX_PAIRS).contains(&asked.pairs);
@@ -133,5 +137,5 @@ fn give_net(
     let offer = offer_net(&*network, asked.instance, config, asked.pairs, NET_DEPTH);
     let control = PortControl::new(Arc::clone(&network), Arc::clone(&steering));
     let backing = Backing::Net(NetPort { network, steering, control, mtu: asked.mtu });
-    Ok(Given { offer, backing, witness: None, _use: user })
+    Ok(Given { offer, backing, worker, witness: None, _use: user })
 }

@@ -31,9 +31,24 @@ pub const MAX_MONITORS: usize = 64;
 /// Takes a line for the operator.
 pub type Log = Box<dyn Fn(&str) + Send + Sync>;
 
+/// What a queue's thread is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worker {
+    /// A disk's queue.
+    Disk,
+    /// A queue of a network on a TAP.
+    Tap,
+    /// A queue of user-mode networking.
+    User,
+}
+
+/// Called by each queue's thread before it looks at the queue; false: it is not to.
+pub type Enter = Arc<dyn Fn(Worker) -> bool + Send + Sync>;
+
 /// A daemon.
 pub struct Daemon {
     exports: BTreeMap<String, Arc<Export>>,
+    enter: Enter,
     incarnation: u64,
     stop: OwnedFd,
     refused: AtomicU64,
@@ -45,13 +60,13 @@ impl Daemon {
     ///
     /// # Errors
     /// No eventfd is to be had.
-    pub fn new(exports: BTreeMap<String, Arc<Export>>, log: Log) -> io::Result<Arc<Self>> {
+    pub fn new(exports: BTreeMap<String, Arc<Export>>, log: Log, enter: Enter) -> io::Result<Arc<Self>> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let mut number = [0; 8];
         // Fails only where the system has no random numbers yet; the number is for the eye alone.
         let _ = rustix::rand::getrandom(&mut number, rustix::rand::GetRandomFlags::NONBLOCK);
         let incarnation = u64::from_le_bytes(number);
-        Ok(Arc::new(Self { exports, incarnation, stop, refused: AtomicU64::new(0), log }))
+        Ok(Arc::new(Self { exports, enter, incarnation, stop, refused: AtomicU64::new(0), log }))
     }
 
     /// Serves monitors that connect to `listener` until [`Daemon::stop`]; then every queue is drained and every monitor told

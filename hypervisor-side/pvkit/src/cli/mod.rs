@@ -52,6 +52,9 @@ Example:
   pvkit run --kernel guest.elf --disk backend=/run/pvkit/disks.sock,id=root
   pvkit backend --socket s --net tap,id=lan         then: pvkit run --kernel guest.elf --net backend=s,id=lan,tap=pv0
 
+A service manager starts it with its socket (ListenSequentialPacket=) and is told when it is ready (Type=notify); see
+hypervisor-side/pvkit/systemd.
+
 SIGTERM and SIGINT end it in good order: queues are drained, guests wait for the next backend at the same socket. A backend
 that is killed loses nothing either.";
 
@@ -200,9 +203,9 @@ pub enum Mutant {
 #[derive(Args, Debug)]
 #[command(after_help = BACKEND_HELP)]
 pub struct BackendOptions {
-    /// Where monitors connect; made with mode 0600, and gone at the end
+    /// Where monitors connect; made with mode 0600. A service manager may pass a listening socket instead
     #[arg(long, value_name = "PATH")]
-    pub socket: PathBuf,
+    pub socket: Option<PathBuf>,
     /// A disk, as for `pvkit run`, with id=NAME; may be given several times
     #[arg(long = "disk", value_name = "DISK")]
     pub disks: Vec<DiskOption>,
@@ -210,6 +213,13 @@ pub struct BackendOptions {
     /// be given several times
     #[arg(long = "net", value_name = "NET")]
     pub nets: Vec<ServedNet>,
+    /// What a backend that a guest has taken over could still do: strict ends it at a system call that it never needs, log has
+    /// the kernel log such calls, off gives nothing up
+    #[arg(long, value_name = "strict|log|off", default_value_t)]
+    pub sandbox: pvkit_sandbox::Mode,
+    /// Take over from the backend that listens at the socket: it drains its queues and leaves, and its guests come here
+    #[arg(long)]
+    pub replace: bool,
 }
 
 /// `pvkit demo`.
