@@ -90,6 +90,15 @@ pub const LANES: &[Lane] = &[
         full: None,
     },
     Lane {
+        name: "sandbox",
+        protects: "A backend that was taken over reaches nothing but what it was given; an honest one notices nothing.",
+        stage: Stage::Test,
+        needs: &[],
+        steps: &[tests("cargo test --no-fail-fast -p pvkit-sandbox --lib --tests")],
+        limit: seconds(300),
+        full: None,
+    },
+    Lane {
         name: "abi",
         protects: "The bytes on the wire are the golden ones, in Rust and in the C header.",
         stage: Stage::Test,

@@ -38,7 +38,7 @@ impl fmt::Display for SandboxError {
             }
             Self::Part { name, reason } => write!(
                 f,
-                "the kernel refused {name}: {reason}; a strict sandbox needs it (--sandbox log goes on without)"
+                "the kernel refused {name}: {reason}; a strict sandbox needs it, one in log mode goes on without"
             ),
         }
     }

@@ -46,7 +46,7 @@ impl Role {
     }
 }
 
-/// The filters of a process, made before it is locked down.
+/// The filters of a process, made before it is locked down, and by itself: they know its number.
 #[derive(Clone, Debug)]
 pub struct Filters {
     mode: Mode,

@@ -8,6 +8,21 @@
 //! in the [`Report`], never silent. In [`Mode::Strict`] what every kernel since 5.4 can give is given or is an error:
 //! no-new-privileges, capabilities, limits, not dumpable, filters. Namespaces and Landlock are taken where they are to be had.
 //!
+//! ```no_run
+//! use pvkit_sandbox::{Confinement, Filters, Mode, Rights, Role, lock_down};
+//!
+//! # fn main() -> Result<(), pvkit_sandbox::SandboxError> {
+//! // Sockets are bound; no thread runs.
+//! let filters = Filters::new(Mode::Strict, &[Role::Block])?;
+//! let mut report = lock_down(&Confinement::new(Mode::Strict).allow("/srv/disk.img", Rights::ReadWrite))?;
+//! report.push(filters.enter(Role::Control)?);
+//! let worker = std::thread::spawn(move || filters.enter(Role::Block).map(|_part| { /* serve a queue */ }));
+//! eprintln!("{report}");
+//! # drop(worker);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! *Not here.* The daemon; which files it needs; what an engine does. Decision page 0011 says why each thing is as it is.
 
 #![forbid(unsafe_code)]

@@ -14,7 +14,9 @@ use libc::*;
 const NO_EXEC: Test = Bits(2, PROT_EXEC as u32, 0);
 /// Memory of nobody else: the allocator's, stacks.
 const PRIVATE_MEMORY: u32 = (MAP_PRIVATE | MAP_ANONYMOUS) as u32;
-const MAP_KIND: u32 = (MAP_SHARED | MAP_PRIVATE | MAP_ANONYMOUS) as u32;
+/// The kernel's state for random numbers, which glibc maps since 2.41; `MAP_DROPPABLE` of linux/mman.h is not in libc.
+const DROPPABLE_MEMORY: u32 = 0x08 | MAP_ANONYMOUS as u32;
+const MAP_KIND: u32 = (MAP_TYPE | MAP_ANONYMOUS) as u32;
 
 /// What glibc's and musl's `pthread_create` ask for; musl adds `CLONE_DETACHED`, which means nothing any more.
 const THREAD: u32 = (CLONE_VM
@@ -40,7 +42,7 @@ const BLKZEROOUT: u32 = 0x127f;
 pub(crate) const RUNTIME: &[Row] = &[
     // Allocator and stacks. `mmap` of files and `PROT_EXEC` are not among it.
     (SYS_brk, Always),
-    (SYS_mmap, When(&[&[NO_EXEC, Bits(3, MAP_KIND, PRIVATE_MEMORY)]])),
+    (SYS_mmap, When(&[&[NO_EXEC, Bits(3, MAP_KIND, PRIVATE_MEMORY)], &[NO_EXEC, Bits(3, MAP_KIND, DROPPABLE_MEMORY)]])),
     (SYS_mprotect, When(&[&[NO_EXEC]])),
     (SYS_munmap, Always), // also of a window whose last holder ends here
     (SYS_mremap, Always), // keeps the protection
@@ -207,7 +209,7 @@ pub(crate) const CONTROL: &[Row] = &[
     (SYS_timerfd_settime, Always),
     // Windows: any mapping but one that can be run.
     (SYS_mmap, When(&[&[NO_EXEC]])),
-    // Images: opened, never made; their size, their lock; a window's seals.
+    // Images: opened, never made; their size, their lock; whether a window is sealed.
     (SYS_openat, When(&[&[Bits(2, MAKING, 0)]])),
     (SYS_fstat, Always),
     (SYS_statx, Always),
@@ -221,13 +223,12 @@ pub(crate) const CONTROL: &[Row] = &[
             &[Is(1, F_SETFL as u32)],
             &[Is(1, F_OFD_SETLK as u32)],
             &[Is(1, F_GET_SEALS as u32)],
-            &[Is(1, F_ADD_SEALS as u32)],
         ]),
     ),
     // Threads: exactly threads, which have a name and enter filters of their own.
     (SYS_clone, When(&[&[Bits(0, ALL_BUT_DETACHED, THREAD)]])),
     (SYS_prctl, When(&[&[Is(0, PR_SET_NAME as u32)], &[Is(0, PR_SET_NO_NEW_PRIVS as u32)]])),
-    (SYS_seccomp, When(&[&[Is(0, SECCOMP_SET_MODE_FILTER)]])),
+    (SYS_seccomp, When(&[&[Is(0, SECCOMP_SET_MODE_FILTER), Is(1, 0)]])), // no listener, no other threads
     // Who we are, against who connected.
     (SYS_getuid, Always),
     (SYS_geteuid, Always),

@@ -179,6 +179,11 @@ fn memory_that_can_be_run_is_neither_mapped_nor_made() {
         }
         assert_eq!(map((PROT_READ | PROT_WRITE) as u64, anonymous), ALLOW, "{role:?}");
         assert_eq!(judged(role, SYS_mprotect, &[0, 4096, (PROT_READ | PROT_WRITE) as u64]), ALLOW, "{role:?}");
+        assert_eq!(
+            map((PROT_READ | PROT_WRITE) as u64, 0x08 | MAP_ANONYMOUS as u64),
+            ALLOW,
+            "{role:?}: glibc's randomness"
+        );
         // A window: only the control thread maps it.
         let window = map((PROT_READ | PROT_WRITE) as u64, MAP_SHARED as u64);
         assert_eq!(window, if role == Role::Control { ALLOW } else { KILL }, "{role:?}");
@@ -265,6 +270,10 @@ fn arguments_are_checked_where_they_matter() {
         (Role::Control, SYS_prctl, &[PR_SET_DUMPABLE as u64], false),
         (Role::Control, SYS_prctl, &[PR_SET_MM as u64], false),
         (Role::Block, SYS_prctl, &[PR_SET_NAME as u64], false),
+        (Role::Control, SYS_seccomp, &[u64::from(SECCOMP_SET_MODE_FILTER), 0], true),
+        (Role::Control, SYS_seccomp, &[u64::from(SECCOMP_SET_MODE_FILTER), SECCOMP_FILTER_FLAG_NEW_LISTENER], false),
+        (Role::Control, SYS_seccomp, &[u64::from(SECCOMP_SET_MODE_STRICT), 0], false),
+        (Role::Control, SYS_fcntl, &[3, F_ADD_SEALS as u64], false),
         (Role::Block, SYS_seccomp, &[u64::from(SECCOMP_SET_MODE_FILTER)], false),
         (Role::Control, SYS_openat, &[0, 0, (O_RDWR | O_CLOEXEC) as u64], true),
         (Role::Control, SYS_openat, &[0, 0, (O_RDWR | O_CREAT) as u64], false),

@@ -30,6 +30,8 @@ pub enum Expect {
     Fails(&'static [i32]),
     /// It is done.
     Done,
+    /// It is done on some kernels, and fails with one of these errors on others.
+    DoneOrFails(&'static [i32]),
 }
 
 /// One attempt.

@@ -92,7 +92,10 @@ pub fn judge(stage: &Stage, case: &Case, user: User, mode: Mode) -> Result<(), S
     let fits = match expected {
         Expect::Killed => became == Became::Killed,
         Expect::Done => became == Became::Done,
-        Expect::Fails(errors) => matches!(became, Became::Failed(error) if errors.contains(&error)),
+        Expect::DoneOrFails(_) if became == Became::Done => true,
+        Expect::Fails(errors) | Expect::DoneOrFails(errors) => {
+            matches!(became, Became::Failed(error) if errors.contains(&error))
+        }
     };
     let explained = mode != Mode::Off && became != Became::Wrong;
     match (fits, case.lacking) {
