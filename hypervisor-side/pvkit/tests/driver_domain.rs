@@ -2,12 +2,12 @@
 
 mod guest;
 
-use guest::{folder, pvkit, send, wait_for_end, wait_for_line};
+use guest::{Leash, folder, pvkit, send, wait_for_end, wait_for_line};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Output, Stdio};
+use std::process::{Output, Stdio};
 
 /// Bytes of the guest's main memory and of its window, which no other mapping has.
 const MEMORY: &str = "96M";
@@ -15,7 +15,7 @@ const WINDOW: &str = "34M";
 const WINDOW_BYTES: u64 = 34 << 20;
 
 /// A daemon with `disks`, listening in `folder`. Its standard error is for the caller.
-fn daemon(folder: &Path, disks: &[String]) -> (Child, PathBuf) {
+fn daemon(folder: &Path, disks: &[String]) -> (Leash, PathBuf) {
     let socket = folder.join("backend.sock");
     let mut command = pvkit(&["backend", "--socket"]);
     command.arg(&socket);
@@ -26,7 +26,8 @@ fn daemon(folder: &Path, disks: &[String]) -> (Child, PathBuf) {
     for disk in disks {
         command.args(["--disk", disk]);
     }
-    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map(Leash).unwrap();
     let mut line = String::new();
     BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert!(line.contains("serving"), "{line}");
@@ -55,7 +56,7 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-fn end(mut child: Child) {
+fn end(mut child: Leash) {
     send(&child, Signal::TERM);
     assert!(wait_for_end(&mut child).success());
 }
@@ -98,7 +99,7 @@ fn knows(process: u32, secret: &[u8]) -> bool {
 fn the_daemon_maps_the_window_and_nothing_else_of_the_guest() {
     let folder = folder("dd-maps");
     let (backend, socket) = daemon(&folder, &exported(&folder));
-    let mut child = run(&socket, &["--machine", "in-process"], "app=wait seconds=60").spawn().unwrap();
+    let mut child = run(&socket, &["--machine", "in-process"], "app=wait seconds=60").spawn().map(Leash).unwrap();
     wait_for_line(&mut child, "waiting");
     let seen = mappings(backend.id());
     let shared: Vec<_> = seen.iter().filter(|mapping| mapping.name.contains("memfd")).collect();
@@ -130,7 +131,7 @@ fn keeps_its_secrets(folder: &Path, machine: &[&str]) {
     let (backend, socket) = daemon(folder, &exported(folder));
     let secret = format!("spell-{}", std::process::id());
     let cmdline = format!("app=wait seconds=60 # {secret}");
-    let mut child = run(&socket, machine, &cmdline).spawn().unwrap();
+    let mut child = run(&socket, machine, &cmdline).spawn().map(Leash).unwrap();
     wait_for_line(&mut child, "waiting");
     assert!(knows(child.id(), secret.as_bytes()), "the search finds nothing at all");
     assert!(!knows(backend.id(), secret.as_bytes()), "the daemon knows the guest's secret");
@@ -181,7 +182,7 @@ fn a_killed_guest_gives_everything_back() {
     let threads = || fs::read_dir(format!("/proc/{}/task", backend.id())).unwrap().count();
     let before = (descriptors(), threads());
     for _ in 0..5 {
-        let mut child = run(&socket, &["--machine", "in-process"], "app=log count=0").spawn().unwrap();
+        let mut child = run(&socket, &["--machine", "in-process"], "app=log count=0").spawn().map(Leash).unwrap();
         wait_for_line(&mut child, "acked");
         send(&child, Signal::KILL);
         wait_for_end(&mut child);
@@ -224,7 +225,7 @@ fn mistakes_are_named_with_the_remedy() {
     run_refused(&format!("backend={place},id=other"), &["no device of this name"]);
     run_refused(&format!("backend={place}"), &["id=NAME"]);
     run_refused(&format!("path={},id=log", path.display()), &["backend=SOCKET"]);
-    let mut holder = run(&socket, &["--machine", "in-process"], "app=wait seconds=60").spawn().unwrap();
+    let mut holder = run(&socket, &["--machine", "in-process"], "app=wait seconds=60").spawn().map(Leash).unwrap();
     wait_for_line(&mut holder, "waiting");
     run_refused(&format!("backend={place},id=log"), &["another guest has this device"]);
     send(&holder, Signal::TERM);
@@ -265,14 +266,14 @@ fn a_web_server_is_reached_through_the_daemons_network() {
     ] {
         command.args(["--disk", &disk]);
     }
-    let mut backend = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut backend = command.stderr(Stdio::piped()).spawn().map(Leash).unwrap();
     let mut line = String::new();
     BufReader::new(backend.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert!(line.contains("serving 3 devices"), "{line}");
     let of = |id| format!("backend={},id={id}", socket.display());
     let mut run = pvkit(&["run", "--machine", "in-process", "--memory", MEMORY, "--cmdline", "app=web"]);
     run.args(["--disk", &of("documents"), "--disk", &of("log"), "--net", &of("out")]);
-    let mut child = run.stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = run.stdout(Stdio::piped()).spawn().map(Leash).unwrap();
     wait_for_line(&mut child, "web ready");
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     std::io::Write::write_all(&mut stream, b"GET /README.md HTTP/1.1\r\nHost: guest\r\nConnection: close\r\n\r\n")
@@ -299,10 +300,10 @@ fn a_service_manager_brings_the_socket_and_hears_when_it_is_served() {
     rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
     let mut command = std::process::Command::new("bash");
     command.args(["-c", &script, "bash", guest::PVKIT, "backend", "--disk", &exported(&folder)[0]]);
-    let backend = command.env("NOTIFY_SOCKET", folder.join("notify.sock")).spawn().unwrap();
+    let backend = command.env("NOTIFY_SOCKET", folder.join("notify.sock")).spawn().map(Leash).unwrap();
     let mut word = [0; 64];
     let length = heard.recv(&mut word).unwrap();
-    assert_eq!(&word[..length], b"READY=1");
+    assert_eq!(word[..length].trim_ascii_end(), b"READY=1");
     let output = run(&socket, &["--machine", "in-process"], "app=log count=3").output().unwrap();
     assert!(output.status.success() && text(&output).contains("acked 2"), "{}", text(&output));
     end(backend);
@@ -315,7 +316,7 @@ fn a_successor_takes_over() {
     let (mut old, socket) = daemon(&folder, &exported(&folder));
     let disk = format!("id=log,path={}", folder.join("log.img").display());
     let mut command = pvkit(&["backend", "--replace", "--disk", &disk, "--socket"]);
-    let mut new = command.arg(&socket).stderr(Stdio::piped()).spawn().unwrap();
+    let mut new = command.arg(&socket).stderr(Stdio::piped()).spawn().map(Leash).unwrap();
     let mut line = String::new();
     BufReader::new(new.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert!(line.contains("serving"), "{line}");

@@ -72,6 +72,30 @@ pub fn skip(what: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {what}: {why}");
 }
 
+/// A child that ends with the test, however that ends.
+pub struct Leash(pub Child);
+
+impl std::ops::Deref for Leash {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Leash {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Waits for a line of a child's standard output that contains `wanted`.
 pub fn wait_for_line(child: &mut Child, wanted: &str) -> String {
     let mut reader = BufReader::new(child.stdout.as_mut().unwrap());
