@@ -15,9 +15,9 @@ use std::os::unix::fs::FileTypeExt;
 /// The newest interface that the tests have met. A kernel that has more is asked for no more than this.
 const ASKED: ABI = ABI::V7;
 
-/// What each version brought (`landlock(7)`); missing before it.
+/// What each version can deny that earlier ones cannot (`landlock(7)`). The second one brought only that renames can be allowed.
 const BROUGHT: &[(u32, &str)] =
-    &[(2, "renames"), (3, "cutting"), (4, "TCP ports"), (5, "device controls"), (6, "abstract sockets and signals")];
+    &[(3, "cutting"), (4, "TCP ports"), (5, "device controls"), (6, "abstract sockets and signals")];
 
 /// Denies all paths but those listed, TCP if no network is kept, and signals and abstract sockets to the outside.
 pub(crate) fn restrict(confinement: &Confinement) -> Result<Attempt, SandboxError> {
@@ -59,17 +59,25 @@ fn describe(status: &RestrictionStatus) -> Attempt {
     if status.ruleset == RulesetStatus::NotEnforced {
         return Err(format!("the kernel has ABI {version} and enforced nothing"));
     }
+    Ok(in_words(version))
+}
+
+/// A version, and what it cannot deny.
+fn in_words(version: u32) -> String {
     let lacks: Vec<_> = BROUGHT.iter().filter(|(since, _)| version < *since).map(|(_, what)| *what).collect();
-    if lacks.is_empty() {
-        Ok(format!("ABI {version}"))
-    } else {
-        Ok(format!("ABI {version}, without {}", lacks.join(", ")))
-    }
+    if lacks.is_empty() { format!("ABI {version}") } else { format!("ABI {version}, without {}", lacks.join(", ")) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_older_landlock_is_named_with_what_it_lacks() {
+        assert_eq!(in_words(2), "ABI 2, without cutting, TCP ports, device controls, abstract sockets and signals");
+        assert_eq!(in_words(5), "ABI 5, without abstract sockets and signals");
+        assert_eq!([in_words(6), in_words(9)], ["ABI 6", "ABI 9"]);
+    }
 
     #[test]
     fn a_path_that_is_not_there_is_the_callers_mistake() {

@@ -3,7 +3,7 @@
 use crate::scene::{SECRET, Scene};
 use crate::{Case, Expect};
 use Expect::{Done, DoneOrFails, Fails, Killed};
-use libc::{EACCES, ECONNREFUSED, EINVAL, ENETUNREACH, ENOMEM, EPERM};
+use libc::{EACCES, ECONNREFUSED, EINVAL, ENETUNREACH, ENOMEM, ENOSPC, EPERM};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use pvkit_sandbox::{HostNetwork, Role};
@@ -165,7 +165,7 @@ pub const CASES: &[Case] = &[
     case("make_memory_run", Role::Block, Killed, Done, |_| memmap2::MmapMut::map_anon(4096)?.make_exec().map(drop)),
     case("map_a_file_on_a_worker", Role::Block, Killed, Done, crate::honest::map_window),
     // The kernel's other doors.
-    case("enter_a_namespace", Role::Control, Killed, Fails(&[EPERM, EINVAL]), |_| {
+    case("enter_a_namespace", Role::Control, Killed, Fails(&[EPERM, EINVAL, ENOSPC]), |_| {
         Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)?)
     })
     .lacking("this machine gives no user namespaces"),
