@@ -99,6 +99,15 @@ pub const LANES: &[Lane] = &[
         full: None,
     },
     Lane {
+        name: "driver-domain",
+        protects: "Monitor and daemon believe nothing of each other, and a daemon that comes back is found.",
+        stage: Stage::Test,
+        needs: &[],
+        steps: &[tests("cargo test --no-fail-fast -p pvkit-driver-domain --lib --tests")],
+        limit: seconds(300),
+        full: None,
+    },
+    Lane {
         name: "abi",
         protects: "The bytes on the wire are the golden ones, in Rust and in the C header.",
         stage: Stage::Test,

@@ -154,7 +154,8 @@ fn what_cannot_be_is_answered_with_an_error() {
     let control =
         Message::Control(Control { device: 1, operation: 1, length: u16::MAX, data: FromZeros::new_zeroed() });
     refused(control, no_fds, CallError::INVALID);
-    let changes: [(fn(&mut OpenQueue), CallError); 9] = [
+    type Change = fn(&mut OpenQueue);
+    let changes: [(Change, CallError); 9] = [
         (|queue| queue.device = 9, CallError::NOT_FOUND),
         (|queue| queue.queue = 99, CallError::NOT_FOUND),
         (|queue| queue.depth = 3, CallError::INVALID),
@@ -324,7 +325,8 @@ fn wanted() -> Wanted {
 
 #[test]
 fn a_daemon_that_lies_is_cut_off_and_its_devices_are_lost() {
-    let lies: [(&str, fn(&PacketSocket)); 5] = [
+    type Lie = fn(&PacketSocket);
+    let lies: [(&str, Lie); 5] = [
         ("nonsense", |socket| socket.send(&[3; 64], &[], SOON).unwrap()),
         ("an answer to nothing", |socket| {
             socket.send(&Message::Reply(Kind::CLOSE, Ok(Vec::new())).emit(77), &[], SOON).unwrap();

@@ -312,7 +312,7 @@ fn page_tables(ram: &GuestRam, image: &Image, layout: &Layout) -> Result<(), Fau
     }
     let (window, length) = layout.window.unwrap_or((0, 0));
     for large in window / LARGE..(window + length) / LARGE {
-        let entry = large * LARGE | PRESENT | WRITE | USER | NO_EXECUTE | LARGE_PAGE;
+        let entry = (large * LARGE) | PRESENT | WRITE | USER | NO_EXECUTE | LARGE_PAGE;
         ram.lay_out(GuestAddr(directories + large * 8), &entry.to_le_bytes())?;
     }
     debug_assert!(next_table <= LARGE);

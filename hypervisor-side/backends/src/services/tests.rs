@@ -117,9 +117,9 @@ fn who_waits_for_a_guest_that_went_away_is_told_at_once() {
     const LONG: Duration = Duration::from_secs(600);
     let (mut guest, mut queue, services) = open();
     guest.submit(&[listen(0)]);
-    queue.pass(8);
+    assert_eq!(queue.pass(8), Pass::Worked(1));
     let taken = services.ask(ServiceKind::HEARTBEAT, LONG);
-    queue.pass(8);
+    assert_eq!(queue.pass(8), Pass::Worked(1));
     let waits = services.ask(ServiceKind::THAW, LONG);
     queue.close();
     assert_eq!(services.wait(taken, LONG), Answer::Gone);

@@ -51,7 +51,8 @@ mod tests {
         assert_eq!(check(&old, &old), Ok(()));
         let larger = block::offer(&RamDisk::new(2 << 20).unwrap(), 0, BlockLimits::default(), 8, 512);
         assert_eq!(check(&old, &larger), Ok(()));
-        let changes: [(&str, fn(&mut Offer)); 9] = [
+        type Change = fn(&mut Offer);
+        let changes: [(&str, Change); 9] = [
             ("kind", |offer| offer.instance = 1),
             ("kind", |offer| offer.class = Class::NET),
             ("version", |offer| offer.newest.major += 1),

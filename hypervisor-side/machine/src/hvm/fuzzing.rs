@@ -12,7 +12,7 @@ use std::path::Path;
 pub fn stock_kernel(kernel: &Path, initramfs: &Path, cmdline: &str) -> Option<(u64, Vec<u8>)> {
     let memory = layout::Memory::new(layout::MIN_MEMORY, 0);
     let ram = GuestRam::scattered(&memory.ram, None).ok()?;
-    let images = Hvm { kernel: kernel.into(), initramfs: Some(initramfs.into()), window: 0, serial: None };
+    let images = Hvm { kernel: kernel.into(), initramfs: Some(initramfs.into()), serial: None };
     let number = |at: u64, length: usize| {
         let mut bytes = [0; 8];
         ram.part(GuestAddr(at), length as u64).ok()?.read(0, bytes.get_mut(..length)?).ok()?;
