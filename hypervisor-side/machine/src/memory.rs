@@ -1,4 +1,5 @@
-//! The guest's memory: memory files mapped once, named by guest-physical addresses.
+//! The guest's memory, named by guest-physical addresses: the main memory is this process's alone, the window a memory file that
+//! another process may be given.
 //!
 //! *Owners.* [`GuestRam`] owns the mapping. Everything of the host that holds a [`SharedBytes`] of it also holds an `Arc`
 //! of it. A guest in this process gets a [`SharedBytes`] that nothing ties to the run, so the memory of an in-process
@@ -43,7 +44,7 @@ struct Window {
 pub struct Extent {
     /// Guest-physical address of the first byte.
     pub base: u64,
-    mapping: MmapRegion,
+    mapping: Arc<MmapRegion>,
 }
 
 impl Extent {
@@ -86,7 +87,7 @@ impl GuestRam {
     pub fn identity(length: u64, window: u64) -> io::Result<Arc<Self>> {
         let own = |length| -> io::Result<(Extent, File)> {
             let file = memfd(length)?;
-            let mapping = map(&file, 0, length)?;
+            let mapping = map(&file, length)?;
             Ok((Extent { base: mapping.as_ptr() as u64, mapping }, file))
         };
         let (main, _) = own(length)?;
@@ -99,24 +100,21 @@ impl GuestRam {
         Ok(Self::of(vec![main, beside], base, Some(window)))
     }
 
-    /// Maps zeroed memory in several places, (guest-physical address, bytes) each: `main` in one memory file, the window in
-    /// another.
+    /// Maps zeroed memory in several places, (guest-physical address, bytes) each: `main` for this process, where the kernel may
+    /// use huge pages; the window in a memory file.
     ///
     /// # Errors
     /// As for [`GuestRam::identity`].
     pub fn scattered(main: &[(u64, u64)], window: Option<(u64, u64)>) -> io::Result<Arc<Self>> {
         let mut extents = Vec::new();
-        let file = memfd(main.iter().map(|(_, length)| length).sum())?;
-        let mut offset = 0;
         for (base, length) in main {
-            extents.push(Extent { base: *base, mapping: map(&file, offset, *length)? });
-            offset += length;
+            extents.push(Extent { base: *base, mapping: map_own(*length)? });
         }
         let window = match window {
             None => None,
             Some((base, length)) => {
                 let file = memfd(length)?;
-                extents.push(Extent { base, mapping: map(&file, 0, length)? });
+                extents.push(Extent { base, mapping: map(&file, length)? });
                 Some(Window { base, length, file })
             }
         };
@@ -153,18 +151,17 @@ impl GuestRam {
         &self.extents
     }
 
-    /// The same memory, mapped once more for a loader of kernel images; for the time of loading.
+    /// The same memory for a loader of kernel images; for the time of loading.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// None: the extents ascend and do not overlap.
     pub fn loader_view(&self) -> io::Result<GuestMemoryMmap> {
         let region = |extent: &Extent| {
-            let file = extent.mapping.file_offset().cloned().ok_or(io::ErrorKind::Unsupported)?;
-            let mapping = MmapRegion::from_file(file, extent.mapping.size()).map_err(io::Error::other)?;
-            GuestRegionMmap::new(mapping, GuestAddress(extent.base)).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+            let region = GuestRegionMmap::with_arc(Arc::clone(&extent.mapping), GuestAddress(extent.base));
+            region.map(Arc::new).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
         };
         let regions = self.extents.iter().map(region).collect::<io::Result<Vec<_>>>()?;
-        GuestMemoryMmap::from_regions(regions).map_err(io::Error::other)
+        GuestMemoryMmap::from_arc_regions(regions).map_err(io::Error::other)
     }
 
     /// Guest-physical address of the main memory's first byte.
@@ -243,10 +240,30 @@ fn memfd(length: u64) -> io::Result<File> {
     Ok(File::from(fd))
 }
 
-/// A part of a memory file, mapped shared.
-fn map(file: &File, offset: u64, length: u64) -> io::Result<MmapRegion> {
+/// A memory file, mapped shared.
+fn map(file: &File, length: u64) -> io::Result<Arc<MmapRegion>> {
     let length = usize::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
-    MmapRegion::from_file(FileOffset::new(file.try_clone()?, offset), length).map_err(io::Error::other)
+    MmapRegion::from_file(FileOffset::new(file.try_clone()?, 0), length).map(Arc::new).map_err(io::Error::other)
+}
+
+/// Memory of this process's own, at a large page's boundary if that can be had: then the kernel backs it with large pages where it
+/// is set to do so (`transparent_hugepage`), and a guest's first touches cost fewer exits.
+fn map_own(length: u64) -> io::Result<Arc<MmapRegion>> {
+    /// Bytes of a large page.
+    const LARGE: usize = 2 << 20;
+    let length = usize::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let new = |bytes| MmapRegion::new(bytes).map_err(io::Error::other);
+    let first = new(length)?;
+    let beyond = first.as_ptr() as usize % LARGE;
+    if beyond == 0 {
+        return Ok(Arc::new(first));
+    }
+    // Linux places mappings downwards, each below the last: with this one in between the next one ends, and begins, at a boundary. Where
+    // it does not, large pages are fewer and all else is the same.
+    let between = new(beyond);
+    let second = new(length)?;
+    drop(between);
+    Ok(Arc::new(second))
 }
 
 #[cfg(test)]
