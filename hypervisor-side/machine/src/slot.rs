@@ -2,6 +2,7 @@
 
 use crate::carrier::{Carrier, DoorbellAddress};
 use crate::host::Host;
+use crate::lies;
 use crate::memory::GuestRam;
 use pvkit_abi::block::BlockFeatures;
 use pvkit_abi::bus::Offer;
@@ -11,8 +12,8 @@ use pvkit_backends::entropy::EntropyQueue;
 use pvkit_backends::net::{Network, PortControl, RECEIVE_WORDS, ReceiveQueue, Steering, TransmitQueue};
 use pvkit_backends::services::{Services, ServicesQueue};
 use pvkit_backends::{
-    BlockLimits, BlockQueue, ConsoleInput, ConsoleOutput, ConsoleQueue, Disk, GrantTable, QueueCounters, QueueEngine,
-    QueueSetup, QueueThread,
+    BlockLimits, BlockQueue, ConsoleInput, ConsoleOutput, ConsoleQueue, Disk, GrantTable, Interrupt, QueueCounters,
+    QueueEngine, QueueSetup, QueueThread,
 };
 use pvkit_core::{GuestAddr, GuestMemory};
 use pvkit_ring::{RingSize, WideBackend};
@@ -108,7 +109,7 @@ impl Slot {
         device: u32,
     ) -> Result<Box<dyn QueueEngine>, CallError> {
         let contact = Contact { host: host.clone(), device, label: self.label.clone() };
-        Ok(match &self.backing {
+        let engine: Box<dyn QueueEngine> = match &self.backing {
             Backing::Block(disk) => {
                 let features = BlockFeatures::from_bits_truncate(order.features);
                 let setup = self.setup::<1>(order, ram, contact)?;
@@ -133,7 +134,8 @@ impl Slot {
                     Box::new(TransmitQueue::new(setup, port.network.clone(), features, port.mtu))
                 }
             }
-        })
+        };
+        Ok(lies::behind(device, order.queue, engine))
     }
 
     /// What an engine needs: its half of the ring, with completions of `C` words, and its ways to the guest.
@@ -149,20 +151,22 @@ impl Slot {
         let size = RingSize::new(order.depth).ok_or(CallError::INVALID)?;
         let own = pages(ram, &order.completion_pages)?;
         let peer = pages(ram, &order.request_pages)?;
+        let (raiser, port, queue) = (contact.host.clone(), order.port, order.queue);
+        let interrupt: Interrupt = Arc::new(move || {
+            if let (Some(host), Some(port)) = (raiser.upgrade(), port) {
+                host.raise(port);
+            }
+        });
+        let (own, interrupt) = lies::between(contact.device, queue, own, size, C, interrupt)?;
         let ring = WideBackend::new(own, peer, size, order.epoch).map_err(|_| CallError::INVALID)?;
         if ring.peer_epoch() != order.epoch {
             // Rings of an older life of the device, or never made ready.
             return Err(CallError::STALE);
         }
-        let (raiser, port, queue) = (contact.host.clone(), order.port, order.queue);
         Ok(QueueSetup {
             ring,
             grants: self.grants.clone(),
-            interrupt: Arc::new(move || {
-                if let (Some(host), Some(port)) = (raiser.upgrade(), port) {
-                    host.raise(port);
-                }
-            }),
+            interrupt,
             counters: lock(&self.counters).entry(order.queue).or_default().clone(),
             log: Arc::new(move |line| {
                 let Contact { host, device, label } = &contact;

@@ -55,6 +55,15 @@ const NETWORK: &Guest = &Guest {
     script: include_str!("scripts/net_guest.sh"),
 };
 
+/// A stock kernel whose host lies.
+const HOSTILE: &Guest = &Guest {
+    name: "hostile",
+    kernels: &[CLOUD],
+    modules: &[],
+    drivers: &[DRIVER],
+    script: include_str!("scripts/hostile_guest.sh"),
+};
+
 /// One stock kernel with both drivers of disks.
 const COMPARE: &Guest = &Guest {
     name: "compare",
@@ -153,6 +162,17 @@ pub const SCENARIOS: &[Scenario] = &[
         limit: seconds(1800),
         natively: true,
         full: true,
+    },
+    Scenario {
+        name: "hostile",
+        protects: "A host that lies costs a stock kernel the device that it lies about, never the kernel.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: include_str!("scripts/hostile.sh"),
+        parts: &[Part::Mutants, Part::Guests(&[HOSTILE])],
+        limit: seconds(300),
+        natively: true,
+        full: false,
     },
     Scenario {
         name: "compare",
