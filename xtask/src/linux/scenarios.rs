@@ -61,7 +61,7 @@ const HOSTILE: &Guest = &Guest {
     kernels: &[CLOUD],
     modules: &[],
     drivers: &[DRIVER],
-    script: include_str!("scripts/hostile_guest.sh"),
+    script: concat!(include_str!("scripts/hostile_guest.sh"), include_str!("scripts/hostile_lies.sh")),
 };
 
 /// One stock kernel with both drivers of disks.
@@ -170,9 +170,20 @@ pub const SCENARIOS: &[Scenario] = &[
         modules: GUESTS,
         script: include_str!("scripts/hostile.sh"),
         parts: &[Part::Mutants, Part::Guests(&[HOSTILE])],
-        limit: seconds(300),
+        limit: seconds(330),
         natively: true,
         full: false,
+    },
+    Scenario {
+        name: "hostile-long",
+        protects: "Every way to lie that is known, and random ones, costs a stock kernel the device at most.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: concat!("LIES=full LIMIT=1500\n", include_str!("scripts/hostile.sh")),
+        parts: &[Part::Mutants, Part::Guests(&[HOSTILE])],
+        limit: seconds(1600),
+        natively: true,
+        full: true,
     },
     Scenario {
         name: "compare",

@@ -14,3 +14,6 @@ mod twist;
 pub use queue::HostileQueue;
 pub use relay::{Relay, SharedRelay};
 pub use twist::{Plan, Twist};
+
+#[cfg(test)]
+mod tests;

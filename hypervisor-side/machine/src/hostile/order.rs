@@ -10,7 +10,7 @@
 //! tell KIND DEVICE EPOCH [FIELD=N..]  a message; KIND: offer, rescind, config, state, overflow or a number; EPOCH: N,
 //!                                     or +N or -N from the device's own. `like=N` takes another device's offer, `size=N`,
 //!                                     `state=N` and `reserved8=N` are the message's own, the others those of an offer
-//! pretend DEVICE FIELD=N..            what is offered from the next setup of the bus on
+//! pretend DEVICE FIELD=N..            what is offered from the next setup of the bus on: the truth but for these fields
 //! honest                              no more lies but those told already
 //! ```
 //!
@@ -51,7 +51,12 @@ pub fn obey(line: &str) -> Result<(), String> {
             state.epochs.clear();
             state.bus.lies.clear();
             let relays: Vec<_> = state.relays.values().cloned().collect();
+            let (truths, host) = (state.truths.clone(), state.host.upgrade());
             drop(state);
+            for (device, offer) in truths {
+                let Some(host) = &host else { break };
+                host.decide(|domain, ram, effects| domain.pretend(device, offer, ram, effects));
+            }
             for relay in relays {
                 let mut relay = lock(&relay);
                 relay.sleep_at(None);
@@ -177,7 +182,8 @@ fn tell(kind: &str, device: u32, epoch: &str, words: &[&str]) -> Result<(), Stri
 
 fn pretend(device: u32, words: &[&str]) -> Result<(), String> {
     let host = host()?;
-    let (mut offer, _) = offered(&host, device).ok_or("no such device")?;
+    let (known, _) = offered(&host, device).ok_or("no such device")?;
+    let mut offer = *state().truths.entry(device).or_insert(known);
     for word in words {
         let (name, value) = split(word)?;
         offer = fields::with(&offer, name, value).ok_or_else(|| format!("no field {name}"))?;

@@ -6,7 +6,7 @@ use crate::host::Host;
 use pvkit_abi::PAGE_SIZE;
 use pvkit_abi::bus::{BusSetup, COMPLETION_AREA, DEPTH, REPLIES_OFFSET, REPLY_BYTES, Reply};
 use pvkit_abi::hypercall::Call;
-use pvkit_abi::ring::{CompletionWord, HEADER_BYTES};
+use pvkit_abi::ring::{CompletionWord, HEADER_BYTES, next_tag};
 use pvkit_core::{GuestAddr, GuestMemory};
 use pvkit_shared_memory::SharedBytes;
 use std::collections::VecDeque;
@@ -75,8 +75,8 @@ pub fn answered(host: &Host, call: Call, args: &[u64; 5]) {
     let bus = &mut state.bus;
     if call == Call::BUS_SETUP {
         let mut copy = [0; size_of::<BusSetup>()];
-        let read = host.ram.shared(GuestAddr(args[0]), copy.len() as u64).map(|bytes| bytes.read(0, &mut copy));
-        bus.pages = read.ok().and_then(|_| BusSetup::read_from_bytes(&copy).ok()).map(|setup| setup.host_pages);
+        let read = host.ram.read(GuestAddr(args[0]), &mut copy);
+        bus.pages = read.ok().and_then(|()| BusSetup::read_from_bytes(&copy).ok()).map(|setup| setup.host_pages);
         bus.seen = [0; SLOTS];
     }
     let Some([rings, buffers]) = bus.pages else { return };
@@ -116,7 +116,9 @@ fn tell(lie: ReplyLie, index: usize, before: u64, word: u64, rings: &SharedBytes
         }),
         ReplyLie::Tag => put(rings, index, completion.with_tag(completion.tag() ^ 0x5a5a).0),
         ReplyLie::Id(id) => put(rings, index, word & !(0xffff << 32) | u64::from(id) << 32),
-        ReplyLie::Twice => put(rings, (index + 1) % SLOTS, word),
+        ReplyLie::Twice if index + 1 < SLOTS => put(rings, index + 1, word),
+        // The first slot of the next lap.
+        ReplyLie::Twice => put(rings, 0, completion.with_tag(next_tag(completion.tag())).0),
         ReplyLie::Never => put(rings, index, before),
         ReplyLie::Truth => {}
     }

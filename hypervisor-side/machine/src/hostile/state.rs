@@ -2,6 +2,7 @@
 
 use super::replies::Bus;
 use crate::host::Host;
+use pvkit_abi::bus::Offer;
 use pvkit_backends::hostile::{Plan, SharedRelay};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -21,6 +22,8 @@ pub struct State {
     pub relays: BTreeMap<Place, SharedRelay>,
     /// What the next opening of a queue has in place of its epoch.
     pub epochs: BTreeMap<Place, u64>,
+    /// Offers as they were before the first lie in them.
+    pub truths: BTreeMap<u32, Offer>,
     /// Replies on the bus.
     pub bus: Bus,
 }
@@ -31,6 +34,7 @@ static STATE: Mutex<State> = Mutex::new(State {
     plans: BTreeMap::new(),
     relays: BTreeMap::new(),
     epochs: BTreeMap::new(),
+    truths: BTreeMap::new(),
     bus: Bus::new(),
 });
 
