@@ -1,7 +1,7 @@
 //! The scenarios, as data. To add one, add an entry and its script.
 
 use super::guest::Guest;
-use super::kernels::{CLOUD, GENERIC, KERNELS, Kernel, NEWER_CLOUD};
+use super::kernels::{CHECKED, CLOUD, GENERIC, KERNELS, Kernel, NEWER_CLOUD};
 use super::payload::Part;
 use super::scenario::Scenario;
 use super::tools::TOOLS;
@@ -63,6 +63,10 @@ const HOSTILE: &Guest = &Guest {
     drivers: &[DRIVER],
     script: concat!(include_str!("scripts/hostile_guest.sh"), include_str!("scripts/hostile_lies.sh")),
 };
+
+/// The same on the kernel that looks after itself.
+const HOSTILE_CHECKED: &Guest =
+    &Guest { name: "hostile", kernels: &[CHECKED], modules: &[], drivers: &[DRIVER], script: HOSTILE.script };
 
 /// One stock kernel with both drivers of disks.
 const COMPARE: &Guest = &Guest {
@@ -182,6 +186,17 @@ pub const SCENARIOS: &[Scenario] = &[
         script: concat!("LIES=full LIMIT=1500\n", include_str!("scripts/hostile.sh")),
         parts: &[Part::Mutants, Part::Guests(&[HOSTILE])],
         limit: seconds(1600),
+        natively: true,
+        full: true,
+    },
+    Scenario {
+        name: "hostile-checked",
+        protects: "The same lies under KASAN, lockdep and kmemleak: no byte out of place, no lock in the wrong order.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: concat!("KERNEL=6.1-checked MEMORY=512M LIES=full LIMIT=3000\n", include_str!("scripts/hostile.sh")),
+        parts: &[Part::Mutants, Part::Guests(&[HOSTILE_CHECKED])],
+        limit: seconds(3100),
         natively: true,
         full: true,
     },

@@ -25,3 +25,22 @@ pub fn files(below: &str, names: &[&str], interruption: &Interruption) -> Result
     answer(command.args(names.iter().map(|name| format!("{PACKAGE}/{below}/{name}"))))?;
     Ok(place)
 }
+
+/// The whole source, as a tree that kernels are built from.
+pub fn tree(interruption: &Interruption) -> Result<PathBuf, String> {
+    let found = newest(PACKAGE, || Ok(vec![PACKAGE.into()]), interruption)?;
+    let folder = found.root.join("tree");
+    let place = folder.join(PACKAGE);
+    if !place.is_dir() {
+        println!("  unpacking all of {PACKAGE}");
+        // Under its name only when it is whole.
+        let unfinished = found.root.join("unfinished");
+        let fault = |error: std::io::Error| format!("{}: {error}", unfinished.display());
+        let _ = fs::remove_dir_all(&unfinished);
+        fs::create_dir_all(&unfinished).map_err(fault)?;
+        let archive = found.root.join(format!("usr/src/{PACKAGE}.tar.xz"));
+        answer(Command::new("tar").arg("-xJf").arg(archive).arg("-C").arg(&unfinished))?;
+        fs::rename(&unfinished, &folder).map_err(fault)?;
+    }
+    Ok(place)
+}

@@ -195,4 +195,13 @@ for part in $(echo "${pvkit_lies:-quick}" | tr , ' '); do ${part}_lies; done
 case=end
 unload
 listen
+# Where the kernel knows: memory of ours that nobody names any more. Twice, as what is young is passed over.
+leaks=/sys/kernel/debug/kmemleak
+if [ -e $leaks ]; then
+    for scan in 1 2; do
+        echo scan >$leaks
+        sleep 6
+    done
+    ! grep -q pvkit $leaks || { cat $leaks; fail "memory is lost"; }
+fi
 ! grep -E "$complaints" /tmp/all || fail "the kernel complains"
