@@ -12,6 +12,11 @@ dmesg -c >/dev/null
 
 fail() {
     echo "FAILED: $*"
+    for device in /sys/bus/pvkit/devices/*; do
+        echo "${device##*/}: $(cat $device/class $device/state $device/epoch | tr '\n' ' ') $(readlink $device/driver)"
+    done
+    ls -l /dev/pv*
+    ps | grep -v '\[' | tail -n 12
     # Where everybody is who waits for the kernel.
     for process in /proc/[0-9]*; do
         grep -q '^State:.D' $process/status 2>/dev/null || continue
@@ -48,7 +53,16 @@ within() {
 }
 
 load() {
+    # A writer that found no device has made a file.
+    rm -f /dev/pvda /dev/pvc0
     for module in pvkit pvkit_blk pvkit_net pvkit_console; do insmod ./$module.ko || fail "$case: insmod $module"; done
+}
+
+# A disk that somebody has open, and who waits, keeps its module: then its driver lets go of the device first.
+part() {
+    within 90 sh -c "echo pvkit-$1 >/sys/bus/pvkit/drivers/$2/unbind" || fail "$case: unbind: $(cat /tmp/out)"
+    touch /tmp/stop
+    within 60 wait_for $traffic
 }
 
 unload() {
@@ -112,8 +126,11 @@ try() {
     dead) ! ${kind}_works || fail "$case: works, and should be dead" ;;
     waits)
         [ $kind != disk ] || kill -0 $traffic || fail "$case: nobody waits"
+        case $kind in
+        disk) part 1 pvkit_blk ;;
+        net) part 3 pvkit_net ;;
+        esac
         again
-        within 60 wait_for $traffic
         ${kind}_works || fail "$case: works no more after its module came back: $(cat /tmp/out)"
         ;;
     esac

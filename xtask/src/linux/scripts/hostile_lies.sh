@@ -73,12 +73,8 @@ leaving() {
     traffic=$!
     usleep 200000
     for order in "$@"; do echo "LIE $order"; done
-    unload
-    touch /tmp/stop
-    within 60 wait_for $traffic
-    echo "LIE honest"
-    usleep 100000
-    load
+    part 1 pvkit_blk
+    again
     disk_works || fail "$case: works no more: $(cat /tmp/out)"
     other_works || fail "$case: the other disk: $(cat /tmp/out)"
     clean
