@@ -58,8 +58,8 @@ static int create_queues(struct pvblk *disk)
 			return -ENOMEM;
 		note_cpus(disk, queue);
 		queue->queue = pvkit_queue_create(disk->device, i, disk->depth,
-						  PVKIT_RING_COMPLETION_BYTES, pvblk_interrupt, queue,
-						  queue->cpus);
+						  PVKIT_RING_COMPLETION_BYTES, pvblk_interrupt,
+						  queue, queue->cpus);
 		if (IS_ERR(queue->queue))
 			return PTR_ERR(queue->queue);
 	}
@@ -78,6 +78,52 @@ static int alloc_tags(struct pvblk *disk)
 	return blk_mq_alloc_tag_set(&disk->set);
 }
 
+/* The block layer counts both: one more of the second than of the first is a WARNING. */
+static void be_quiet(struct pvblk *disk)
+{
+	if (!disk->quiet)
+		blk_mq_quiesce_queue(disk->disk->queue);
+	disk->quiet = true;
+}
+
+static void go_on(struct pvblk *disk)
+{
+	if (disk->quiet)
+		blk_mq_unquiesce_queue(disk->disk->queue);
+	disk->quiet = false;
+	blk_mq_kick_requeue_list(disk->disk->queue);
+}
+
+/* What waits ends in an error: there is nobody who could serve it. */
+static void let_die(struct pvblk *disk)
+{
+	WRITE_ONCE(disk->dying, true);
+	blk_mark_disk_dead(disk->disk);
+	go_on(disk);
+}
+
+/*
+ * The host completes nothing while ->remove() waits for it, holding the
+ * device's lock: so nobody else closes the device meanwhile, and this may. What
+ * is in flight ends in errors; of a device that is stuck it stays the host's.
+ */
+static void give_up(struct work_struct *work)
+{
+	struct pvblk *disk = container_of(work, struct pvblk, give_up);
+	u16 i;
+
+	be_quiet(disk);
+	pvkit_close(disk->device);
+	/* What the host completed before it let go. */
+	for (i = 0; i < disk->queue_count; i++)
+		pvkit_queue_poll(disk->queues[i].queue);
+	detach_queues(disk);
+	for (i = 0; !pvkit_stuck(disk->device) && i < disk->queue_count; i++)
+		pvkit_queue_for_each_in_flight(disk->queues[i].queue, pvblk_requeue,
+					       &disk->queues[i]);
+	let_die(disk);
+}
+
 static struct pvblk *new_disk(struct pvkit_device *device)
 {
 	struct pvblk *disk = kzalloc(sizeof(*disk), GFP_KERNEL);
@@ -86,6 +132,7 @@ static struct pvblk *new_disk(struct pvkit_device *device)
 	if (!disk)
 		return NULL;
 	disk->device = device;
+	INIT_WORK(&disk->give_up, give_up);
 	disk->features = device->choice_made ? device->features : pvblk_choose(device);
 	disk->queue_count = min_t(u32, device->offer.max_queues, num_online_cpus());
 	/* With two ids the block layer gets one: the flush has a tag of its own. */
@@ -154,25 +201,17 @@ free:
 	return ret;
 }
 
-/* What waits ends in an error: there is nobody who could serve it. */
-static void let_die(struct pvblk *disk)
-{
-	WRITE_ONCE(disk->dying, true);
-	blk_mark_disk_dead(disk->disk);
-	blk_mq_unquiesce_queue(disk->disk->queue);
-	blk_mq_kick_requeue_list(disk->disk->queue);
-}
-
 static void disconnect(struct pvkit_device *device)
 {
 	struct pvblk *disk = dev_get_drvdata(&device->dev);
 	u16 i;
 
-	blk_mq_quiesce_queue(disk->disk->queue);
+	be_quiet(disk);
 	detach_queues(disk);
 	/* Stuck: what is in flight may still be written to, and stays so. */
 	for (i = 0; !pvkit_stuck(device) && i < disk->queue_count; i++)
-		pvkit_queue_for_each_in_flight(disk->queues[i].queue, pvblk_requeue, &disk->queues[i]);
+		pvkit_queue_for_each_in_flight(disk->queues[i].queue, pvblk_requeue,
+					       &disk->queues[i]);
 	if (pvkit_gone(device))
 		let_die(disk);
 }
@@ -203,20 +242,26 @@ static int reconnect(struct pvkit_device *device)
 	ret = take_config(disk);
 	if (!ret)
 		ret = open_queues(disk);
-	if (ret)
+	if (ret) {
+		/* Those that were opened before one was not. */
+		pvkit_close(device);
+		detach_queues(disk);
 		return ret;
-	blk_mq_unquiesce_queue(disk->disk->queue);
-	blk_mq_kick_requeue_list(disk->disk->queue);
+	}
+	go_on(disk);
 	pvblk_set_capacity(disk);
 	return 0;
 }
 
-static void config_changed(struct pvkit_device *device)
+static int config_changed(struct pvkit_device *device)
 {
 	struct pvblk *disk = dev_get_drvdata(&device->dev);
+	int ret;
 
-	if (!take_config(disk))
+	ret = take_config(disk);
+	if (!ret)
 		pvblk_set_capacity(disk);
+	return ret;
 }
 
 static void remove(struct pvkit_device *device)
@@ -225,7 +270,11 @@ static void remove(struct pvkit_device *device)
 
 	if (device->lost || pvkit_gone(device))
 		let_die(disk);
+	else
+		WRITE_ONCE(disk->leaving, true);
 	del_gendisk(disk->disk);
+	WRITE_ONCE(disk->leaving, false);
+	cancel_work_sync(&disk->give_up);
 	pvkit_close(device);
 	detach_queues(disk);
 	blk_mq_free_tag_set(&disk->set);

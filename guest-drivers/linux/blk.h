@@ -4,6 +4,7 @@
 #define PVKIT_BLK_H
 
 #include <linux/blk-mq.h>
+#include <linux/workqueue.h>
 #include "pvkit_bus.h"
 
 #define PVBLK_INLINE 16		/* segments of a list that lies in the request */
@@ -26,6 +27,9 @@ struct pvblk {
 	u32 depth;
 	int number;
 	u64 features;
+	bool leaving;		/* ->remove() waits for what is in flight */
+	struct work_struct give_up; /* for as long as it takes too long */
+	bool quiet;		/* the block layer submits nothing */
 	bool dying;		/* what is left ends in an error */
 	struct pvkit_block_config config; /* checked */
 };

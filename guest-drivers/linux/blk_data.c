@@ -73,7 +73,8 @@ static int name_pieces(struct pvblk *disk, struct request *rq, struct pvkit_segm
 	u64 offset;
 
 	rq_for_each_bvec(bv, rq, iter) {
-		if (pvkit_locate(disk->device, page_to_phys(bv.bv_page) + bv.bv_offset, bv.bv_len, &grant, &offset))
+		if (pvkit_locate(disk->device, page_to_phys(bv.bv_page) + bv.bv_offset, bv.bv_len,
+				 &grant, &offset))
 			return -EFAULT;
 		if (count && joins(&list[count - 1], grant, offset)) {
 			list[count - 1].length += bv.bv_len;
@@ -110,7 +111,8 @@ static blk_status_t describe(struct pvblk *disk, struct request *rq, struct slot
 		slot->word3 = list->offset;
 		return BLK_STS_OK;
 	}
-	if (pvkit_locate(disk->device, virt_to_phys(list), count * sizeof(*list), &grant, &slot->word3))
+	if (pvkit_locate(disk->device, virt_to_phys(list), count * sizeof(*list),
+			 &grant, &slot->word3))
 		return BLK_STS_IOERR;
 	slot->flags |= PVKIT_REQUEST_FLAGS_INDIRECT;
 	slot->aux = count;
@@ -129,7 +131,8 @@ static blk_status_t prepare(struct pvblk *disk, struct request *rq, struct slot 
 		return BLK_STS_OK;
 	case REQ_OP_DISCARD:
 		*slot = (struct slot) {
-			.op = PVKIT_BLOCK_OP_DISCARD, .position = slot->position, .word3 = blk_rq_bytes(rq),
+			.op = PVKIT_BLOCK_OP_DISCARD, .position = slot->position,
+			.word3 = blk_rq_bytes(rq),
 		};
 		return BLK_STS_OK;
 	case REQ_OP_WRITE_ZEROES:
@@ -228,7 +231,7 @@ void pvblk_interrupt(struct pvkit_queue *queue)
 	} while (pvkit_queue_arm(queue, 0));
 }
 
-/* A request whose epoch has ended is submitted again in the next one: all operations can be repeated. */
+/* A request whose epoch has ended is submitted again in the next one: all can be repeated. */
 void pvblk_requeue(void *context, u16 id)
 {
 	struct pvblk_queue *own = context;
@@ -248,8 +251,11 @@ static enum blk_eh_timer_return timeout(struct request *rq)
 	struct pvblk_queue *own = rq->mq_hctx->driver_data;
 	struct pvkit_queue *queue = own->queue;
 
-	dev_warn_ratelimited(&own->disk->device->dev, "no completion of request %d of queue %u for %u s\n",
+	dev_warn_ratelimited(&own->disk->device->dev,
+			     "no completion of request %d of queue %u for %u s\n",
 			     rq->tag, own->index, rq->timeout / HZ);
+	if (READ_ONCE(own->disk->leaving))
+		schedule_work(&own->disk->give_up);
 	if (READ_ONCE(queue->open)) {
 		pvkit_queue_ring(queue);
 		pvkit_queue_poll(queue);

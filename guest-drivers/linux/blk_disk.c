@@ -25,13 +25,15 @@ int pvblk_read_config(struct pvkit_device *device, struct pvkit_block_config *to
 	memcpy(to, offer->config, sizeof(*to));
 	if (!is_power_of_2(to->logical_block) || to->logical_block < PVKIT_BLOCK_MIN_BLOCK ||
 	    to->logical_block > PAGE_SIZE) {
-		dev_err(&device->dev, "logical blocks of %u bytes are not supported\n", to->logical_block);
+		dev_err(&device->dev, "logical blocks of %u bytes are not supported\n",
+			to->logical_block);
 		return -EINVAL;
 	}
 	if (!is_power_of_2(to->physical_block) || to->physical_block < to->logical_block ||
 	    to->capacity % to->logical_block || to->capacity > (u64)LLONG_MAX ||
 	    (to->discard_granularity && !is_power_of_2(to->discard_granularity))) {
-		dev_err(&device->dev, "the host describes an impossible disk (%llu bytes, blocks of %u and %u)\n",
+		dev_err(&device->dev,
+			"the host describes an impossible disk (%llu bytes, blocks of %u and %u)\n",
 			to->capacity, to->logical_block, to->physical_block);
 		return -EINVAL;
 	}
@@ -57,7 +59,9 @@ static unsigned int max_discard(const struct pvblk *disk, u64 feature)
 {
 	u64 most = min_t(u64, disk->config.max_discard, UINT_MAX);
 
-	return disk->features & feature ? round_down(most, disk->config.logical_block) >> SECTOR_SHIFT : 0;
+	if (!(disk->features & feature))
+		return 0;
+	return round_down(most, disk->config.logical_block) >> SECTOR_SHIFT;
 }
 
 static unsigned int max_segments(const struct pvblk *disk)
@@ -69,7 +73,9 @@ static unsigned int max_segments(const struct pvblk *disk)
 
 static unsigned int max_sectors(const struct pvblk *disk)
 {
-	return round_down(disk->device->offer.max_transfer, disk->config.logical_block) >> SECTOR_SHIFT;
+	u32 most = disk->device->offer.max_transfer;
+
+	return round_down(most, disk->config.logical_block) >> SECTOR_SHIFT;
 }
 
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
@@ -111,8 +117,10 @@ struct gendisk *pvblk_alloc_disk(struct pvblk *disk)
 	blk_queue_max_segments(q, max_segments(disk));
 	blk_queue_max_segment_size(q, round_down(disk->device->offer.max_transfer, PAGE_SIZE));
 	blk_queue_max_discard_sectors(q, max_discard(disk, PVKIT_BLOCK_FEATURES_DISCARD));
-	q->limits.discard_granularity =
-		disk->features & PVKIT_BLOCK_FEATURES_DISCARD ? disk->config.discard_granularity : 0;
+	if (disk->features & PVKIT_BLOCK_FEATURES_DISCARD)
+		q->limits.discard_granularity = disk->config.discard_granularity;
+	else
+		q->limits.discard_granularity = 0;
 	blk_queue_max_write_zeroes_sectors(q, max_discard(disk, PVKIT_BLOCK_FEATURES_WRITE_ZEROES));
 	blk_queue_write_cache(q, disk->features & PVKIT_BLOCK_FEATURES_FLUSH,
 			      disk->features & PVKIT_BLOCK_FEATURES_FLUSH);

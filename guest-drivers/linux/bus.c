@@ -286,7 +286,10 @@ int pvkit_bus_init(struct pvkit_host *host)
 	return 0;
 }
 
-/* Sets the bus up; the host's offers are in the backlog when it returns. The bus's port is the first one. */
+/*
+ * Sets the bus up; the host's offers are in the backlog when it returns. The
+ * bus's port is the first one.
+ */
 int pvkit_bus_up(struct pvkit_host *host)
 {
 	struct pvkit_bus *bus = &host->bus;
@@ -309,7 +312,8 @@ int pvkit_bus_up(struct pvkit_host *host)
 	kfree(setup);
 	if (epoch <= 0) {
 		mutex_unlock(&bus->lock);
-		dev_err(&host->pdev->dev, "the host refuses to set up its bus: error %ld\n", -epoch);
+		dev_err(&host->pdev->dev, "the host refuses to set up its bus: error %ld\n",
+			-epoch);
 		return pvkit_call_error(epoch) ?: -EPROTO;
 	}
 	bus->epoch = epoch;

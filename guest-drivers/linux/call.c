@@ -79,7 +79,10 @@ void pvkit_reset(struct pvkit_host *host)
 	ioread32(host->bar + PVKIT_PCI_RESET_OFFSET);
 }
 
-/* Copies the description; a longer one's tail is not ours to understand, a shorter one's is zero. */
+/*
+ * Copies the description; a longer one's tail is not ours to understand, a
+ * shorter one's is zero.
+ */
 int pvkit_read_info(struct pvkit_host *host)
 {
 	struct pvkit_platform_info *info = host->info;
@@ -146,7 +149,8 @@ int pvkit_negotiate(struct pvkit_host *host)
 		if (!offer || offer->minor_oldest > PVKIT_VERSION_CURRENT_MINOR ||
 		    offer->minor_newest < PVKIT_VERSION_CURRENT_MINOR) {
 			dev_err(dev, "the host does not offer version %u.%u of group %u\n",
-				PVKIT_VERSION_CURRENT_MAJOR, PVKIT_VERSION_CURRENT_MINOR, wanted[i]);
+				PVKIT_VERSION_CURRENT_MAJOR, PVKIT_VERSION_CURRENT_MINOR,
+				wanted[i]);
 			result = -PVKIT_CALL_ERROR_UNSUPPORTED;
 			goto out;
 		}

@@ -289,7 +289,9 @@ static struct tty_driver *printk_device(struct console *console, int *index)
 
 static int printk_setup(struct console *console, char *options)
 {
-	return console->index >= 0 && console->index < PVCON_LINES && lines[console->index] ? 0 : -ENODEV;
+	if (console->index < 0 || console->index >= PVCON_LINES || !lines[console->index])
+		return -ENODEV;
+	return 0;
 }
 
 static struct console pvcon_console = {
@@ -310,8 +312,10 @@ static int start(struct pvcon *con)
 	ret = pvkit_accept(con->device, 0, 1);
 	if (!ret)
 		ret = pvkit_queue_open(con->queue);
-	if (ret)
+	if (ret) {
+		pvkit_close(con->device);
 		return ret;
+	}
 	spin_lock_irqsave(&con->lock, flags);
 	con->busy = 0;
 	con->kept = 0;
@@ -461,9 +465,10 @@ static int reconnect(struct pvkit_device *device)
 	return ret;
 }
 
-static void config_changed(struct pvkit_device *device)
+static int config_changed(struct pvkit_device *device)
 {
 	show_size(dev_get_drvdata(&device->dev));
+	return 0;
 }
 
 static void remove(struct pvkit_device *device)

@@ -260,12 +260,15 @@ void pvkit_device_reconnect(struct pvkit_device *device)
 void pvkit_device_configure(struct pvkit_device *device, const struct pvkit_config_changed *config)
 {
 	const struct pvkit_driver *driver;
+	struct pvkit_config_changed old;
 
 	device_lock(&device->dev);
+	memcpy(old.config, device->offer.config, sizeof(old.config));
 	memcpy(device->offer.config, config->config, sizeof(device->offer.config));
 	driver = bound(device);
-	if (driver && driver->config_changed && !device->lost)
-		driver->config_changed(device);
+	/* What the driver refuses would keep it from connecting again. */
+	if (driver && driver->config_changed && !device->lost && driver->config_changed(device))
+		memcpy(device->offer.config, old.config, sizeof(old.config));
 	device_unlock(&device->dev);
 }
 
@@ -322,7 +325,8 @@ int pvkit_accept(struct pvkit_device *device, u64 features, u16 queues)
 	}
 	if (features & ~offer->features || queues > offer->max_queues ||
 	    (device->choice_made && (features != device->features || queues != device->queues))) {
-		dev_err(&device->dev, "the host no longer offers what was chosen (features %#llx of %#llx, %u of %u queues)\n",
+		dev_err(&device->dev,
+			"the host no longer offers what was chosen (features %#llx of %#llx, %u of %u queues)\n",
 			features, offer->features, queues, offer->max_queues);
 		return -EINVAL;
 	}
@@ -354,7 +358,7 @@ int pvkit_close(struct pvkit_device *device)
 		return 0;
 	ret = pvkit_bus_request(device->host, device->id, device->epoch, PVKIT_KIND_CLOSE,
 				NULL, 0, &reply);
-	/* A newer epoch in the reply says that every queue of ours is detached, whatever else it says. */
+	/* A newer epoch says that every queue of ours is detached, whatever else the reply says. */
 	if (reply.epoch > device->epoch) {
 		device->epoch = reply.epoch;
 		ret = 0;
@@ -363,7 +367,8 @@ int pvkit_close(struct pvkit_device *device)
 	device->extent_count = 0;
 	if (ret) {
 		device->stuck = true;
-		dev_err(&device->dev, "the host does not let go of its memory (error %d), which is lost\n", ret);
+		dev_err(&device->dev,
+			"the host does not let go of its memory (error %d), which is lost\n", ret);
 	}
 	return ret;
 }
@@ -406,7 +411,8 @@ static void restart(struct pvkit_device *device)
 		return;
 	}
 	if (too_often(device)) {
-		dev_err(&device->dev, "was started anew %u times within a minute; it is left alone\n",
+		dev_err(&device->dev,
+			"was started anew %u times within a minute; it is left alone\n",
 			MAX_RESTARTS);
 		WRITE_ONCE(device->failed, true);
 	}

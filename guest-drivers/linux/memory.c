@@ -11,7 +11,8 @@
 
 static bool window = true;
 module_param(window, bool, 0444);
-MODULE_PARM_DESC(window, "keep rings and buffers in the host's window if there is one; off: share all memory");
+MODULE_PARM_DESC(window,
+		 "keep rings and buffers in the host's window if there is one; off: share all memory");
 
 bool pvkit_uses_window(const struct pvkit_device *device)
 {
@@ -41,11 +42,13 @@ int pvkit_memory_init(struct pvkit_host *host)
 
 	for (i = 0; window && i < host->info->region_count; i++) {
 		region = &host->info->regions[i];
-		if (region->kind != PVKIT_REGION_KIND_WINDOW || !whole_pages(region, &base, &length))
+		if (region->kind != PVKIT_REGION_KIND_WINDOW ||
+		    !whole_pages(region, &base, &length))
 			continue;
 		if (region_intersects(base, length, IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) !=
 		    REGION_DISJOINT) {
-			dev_err(&host->pdev->dev, "the host's window at %#llx lies in our memory\n", base);
+			dev_err(&host->pdev->dev, "the host's window at %#llx lies in our memory\n",
+				base);
 			return -EINVAL;
 		}
 		host->window_virt = memremap(base, length, MEMREMAP_WB);
@@ -54,8 +57,8 @@ int pvkit_memory_init(struct pvkit_host *host)
 		host->window = gen_pool_create(PAGE_SHIFT, NUMA_NO_NODE);
 		if (!host->window)
 			return -ENOMEM;
-		ret = gen_pool_add_virt(host->window, (unsigned long)host->window_virt, base, length,
-					NUMA_NO_NODE);
+		ret = gen_pool_add_virt(host->window, (unsigned long)host->window_virt,
+					base, length, NUMA_NO_NODE);
 		if (ret)
 			return ret;
 		host->window_base = base;

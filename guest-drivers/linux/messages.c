@@ -7,7 +7,8 @@ static bool sound(const struct pvkit_offer *offer)
 {
 	return offer->max_queues && offer->max_depth >= PVKIT_RING_MIN_DEPTH &&
 	       offer->max_depth <= PVKIT_RING_MAX_DEPTH && is_power_of_2(offer->max_depth) &&
-	       (!offer->alignment || (is_power_of_2(offer->alignment) && offer->alignment <= PAGE_SIZE)) &&
+	       (!offer->alignment ||
+		(is_power_of_2(offer->alignment) && offer->alignment <= PAGE_SIZE)) &&
 	       !(offer->required & ~offer->features);
 }
 
@@ -28,7 +29,8 @@ static void offered(struct pvkit_host *host, const struct pvkit_message *message
 		return;
 	}
 	if (offer.device_class != device->offer.device_class) {
-		dev_warn_ratelimited(&device->dev, "the host offers it as another class of device\n");
+		dev_warn_ratelimited(&device->dev,
+				     "the host offers it as another class of device\n");
 		return;
 	}
 	if (message->epoch > device->epoch) {

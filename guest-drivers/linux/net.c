@@ -161,14 +161,14 @@ static const struct net_device_ops ops = {
 };
 
 /* The link as the host describes it. Its address and MTU are fixed. */
-static void configure(struct pvkit_net *net)
+static int configure(struct pvkit_net *net)
 {
 	struct pvkit_net_config config;
 
 	if (pvkit_net_config(net->device, &config) || config.mtu != net->mtu ||
 	    !ether_addr_equal(config.mac, net->dev->perm_addr)) {
 		netdev_warn(net->dev, "the host changes what is fixed; it is not believed\n");
-		return;
+		return -EINVAL;
 	}
 	net->speed = config.speed;
 	if (net->ready && config.flags & PVKIT_LINK_FLAGS_UP)
@@ -178,11 +178,12 @@ static void configure(struct pvkit_net *net)
 	if (config.flags & PVKIT_LINK_FLAGS_ANNOUNCE &&
 	    pvkit_net_has(net, PVKIT_NET_FEATURES_ANNOUNCE))
 		schedule_work(&net->announce_work);
+	return 0;
 }
 
-static void config_changed(struct pvkit_device *device)
+static int config_changed(struct pvkit_device *device)
 {
-	configure(dev_get_drvdata(&device->dev));
+	return configure(dev_get_drvdata(&device->dev));
 }
 
 static void destroy(struct pvkit_net *net)

@@ -112,7 +112,7 @@ struct pvkit_net {
 	struct pvkit_net_rx *rx;
 	struct pvkit_net_tx *tx;
 
-	struct mutex control;
+	struct mutex control;		/* control messages, and what is set by them */
 	struct work_struct mode_work;
 	struct work_struct announce_work;
 	struct pvkit_rss rss;

@@ -104,7 +104,8 @@ static int pvkit_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	int ret;
 
 	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT)) {
-		dev_err(&pdev->dev, "the memory of this guest is encrypted, which pvkit does not support yet\n");
+		dev_err(&pdev->dev,
+			"the memory of this guest is encrypted, which pvkit does not support yet\n");
 		return -EOPNOTSUPP;
 	}
 	host = new_host(pdev);
@@ -128,7 +129,7 @@ static int pvkit_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	dev_info(&pdev->dev, "host with ABI %u.%u, %s\n", host->info->version >> 16,
 		 host->info->version & 0xffff,
 		 host->window ? "buffers in its window" : "all memory is shared");
-	/* Offers that came are dealt with before we return: a root disk is there when it is looked for. */
+	/* Offers that came are dealt with first: a root disk is there when it is looked for. */
 	flush_work(&host->messages_work);
 	return 0;
 }

@@ -29,6 +29,7 @@ static void tell(struct pvkit_port *port)
 	struct pvkit_queue *queue;
 
 	list_for_each_entry(queue, &port->queues, on_port) {
+		/* Pairs with pvkit_queue_open(): its rings are made ready. */
 		if (!smp_load_acquire(&queue->open))
 			continue;
 		queue->interrupts++;
@@ -100,7 +101,8 @@ static struct pvkit_port *new_port(struct pvkit_host *host, const char *name, bo
 	snprintf(port->name, sizeof(port->name), "pvkit-%s", name);
 	port->irq = pci_irq_vector(host->pdev, number);
 	if (bus)
-		ret = request_threaded_irq(port->irq, NULL, bus_told, IRQF_ONESHOT, port->name, port);
+		ret = request_threaded_irq(port->irq, NULL, bus_told, IRQF_ONESHOT, port->name,
+					   port);
 	else
 		ret = request_irq(port->irq, told, 0, port->name, port);
 	if (ret)
@@ -123,7 +125,7 @@ static void free_port(struct pvkit_host *host, struct pvkit_port *port)
 		irq_update_affinity_hint(port->irq, NULL);
 	free_irq(port->irq, port);
 	host->ports[port->number] = NULL;
-	/* BUSY while a queue that could not be detached may still signal it; then the number stays taken. */
+	/* BUSY while a queue that could not be detached may still signal it: it stays taken. */
 	pvkit_call(host, PVKIT_CALL_EVENT_CLOSE, port->number, 0, 0);
 	kfree(port);
 }

@@ -60,7 +60,8 @@ struct pvkit_driver {
 	void (*remove)(struct pvkit_device *device);
 	void (*disconnect)(struct pvkit_device *device);
 	int (*reconnect)(struct pvkit_device *device);
-	void (*config_changed)(struct pvkit_device *device);
+	/* An error: the new configuration cannot be; the old one is the device's again. */
+	int (*config_changed)(struct pvkit_device *device);
 };
 
 static inline struct pvkit_device *to_pvkit_device(struct device *dev)

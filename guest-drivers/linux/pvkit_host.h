@@ -56,11 +56,11 @@ struct pvkit_host {
 	struct workqueue_struct *wq;
 	struct work_struct messages_work;
 	struct work_struct restart_work;
-	struct mutex devices_lock;
+	struct mutex devices_lock;	/* the list; what happens to devices */
 	struct list_head devices;
 	u32 device_count;
 
-	struct mutex ports_lock;
+	struct mutex ports_lock;	/* allocation of ports, their users */
 	struct pvkit_port *ports[PVKIT_EVENT_MAX_PORTS];
 	u32 vectors;
 

@@ -69,11 +69,13 @@ static inline void pvkit_consumer_init(struct pvkit_consumer *ring, void *area,
 /* The owner's epoch, stored after its area was zeroed and before the peer looks at it. */
 static inline void pvkit_area_set_epoch(void *area, u64 epoch)
 {
+	/* Pairs with the host's load of the epoch: it sees zeroed slots. */
 	virt_store_release((u64 *)(area + PVKIT_RING_EPOCH_WORD), epoch);
 }
 
 static inline u64 pvkit_area_epoch(void *area)
 {
+	/* Pairs with the host's store of the epoch: its slots are zeroed. */
 	return virt_load_acquire((u64 *)(area + PVKIT_RING_EPOCH_WORD));
 }
 
@@ -117,7 +119,9 @@ static inline bool pvkit_producer_commit(struct pvkit_producer *ring)
 
 	if (!count)
 		return false;
+	/* Pairs with the taker's load of the tag: it sees all words of the batch. */
 	virt_store_release(slot, ring->first);
+	/* The slot is visible before their event word is read; see above. */
 	virt_mb();
 	event = (u32)READ_ONCE(*ring->their_event);
 	event -= ring->published;
@@ -132,6 +136,7 @@ static inline bool pvkit_producer_commit(struct pvkit_producer *ring)
 static inline int pvkit_consumer_take(struct pvkit_consumer *ring, u64 *to)
 {
 	u64 *slot = ring->slots + (size_t)(ring->tail & ring->mask) * ring->words;
+	/* Pairs with the publisher's store of the tag: the other words are there. */
 	u64 word = virt_load_acquire(slot);
 	u32 i;
 
@@ -154,6 +159,7 @@ static inline bool pvkit_consumer_ready(struct pvkit_consumer *ring)
 {
 	u64 *slot = ring->slots + (size_t)(ring->tail & ring->mask) * ring->words;
 
+	/* As in pvkit_consumer_take(). */
 	return pvkit_tag(virt_load_acquire(slot)) != ring->old;
 }
 
@@ -165,6 +171,7 @@ static inline bool pvkit_consumer_ready(struct pvkit_consumer *ring)
 static inline bool pvkit_consumer_arm(struct pvkit_consumer *ring, u32 ahead)
 {
 	WRITE_ONCE(*ring->our_event, ring->tail + ahead);
+	/* Our event word is visible before the slot is read; see above. */
 	virt_mb();
 	return pvkit_consumer_ready(ring);
 }

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A queue of a device: its memory, its port, its opening. What is done per request is in pvkit_bus.h. */
+/*
+ * A queue of a device: its memory, its port, its opening. What is done per
+ * request is in pvkit_bus.h.
+ */
 #include <linux/bitmap.h>
 #include <linux/slab.h>
 #include <linux/sort.h>
@@ -35,7 +38,8 @@ struct pvkit_queue *pvkit_queue_create(struct pvkit_device *device, u16 index, u
 	struct pvkit_port *port;
 	char name[32];
 
-	if (!is_power_of_2(depth) || depth < PVKIT_RING_MIN_DEPTH || depth > device->offer.max_depth)
+	if (!is_power_of_2(depth) || depth < PVKIT_RING_MIN_DEPTH ||
+	    depth > device->offer.max_depth)
 		return ERR_PTR(-EINVAL);
 	queue = kzalloc(sizeof(*queue), GFP_KERNEL);
 	if (!queue)
@@ -53,7 +57,8 @@ struct pvkit_queue *pvkit_queue_create(struct pvkit_device *device, u16 index, u
 	queue->area_bytes = pvkit_area_pages(depth, completion_bytes) * PAGE_SIZE;
 	queue->request_area = pvkit_alloc(device, queue->request_bytes, GFP_KERNEL);
 	queue->completion_area = pvkit_alloc(device, queue->area_bytes, GFP_KERNEL);
-	if (!queue->submitted || !queue->in_flight || !queue->request_area || !queue->completion_area) {
+	if (!queue->submitted || !queue->in_flight || !queue->request_area ||
+	    !queue->completion_area) {
 		free_queue(queue);
 		return ERR_PTR(-ENOMEM);
 	}
@@ -131,7 +136,8 @@ int pvkit_queue_open(struct pvkit_queue *queue)
 	if (ret)
 		return ret;
 	if (pvkit_area_epoch(queue->completion_area) != device->epoch) {
-		dev_err(&device->dev, "queue %u: the host's ring is of another epoch\n", queue->index);
+		dev_err(&device->dev, "queue %u: the host's ring is of another epoch\n",
+			queue->index);
 		return -EPROTO;
 	}
 	switch (reply.values[0]) {
@@ -152,12 +158,16 @@ int pvkit_queue_open(struct pvkit_queue *queue)
 	pvkit_consumer_init(&queue->completions, queue->completion_area, queue->request_area,
 			    queue->depth, words);
 	WRITE_ONCE(queue->latched, false);
+	/* Pairs with tell() in port.c: who finds it open finds its rings made ready. */
 	smp_store_release(&queue->open, true);
 	return 0;
 }
 EXPORT_SYMBOL_GPL(pvkit_queue_open);
 
-/* The epoch has ended: the host no longer looks. Ids in flight stay noted for pvkit_queue_for_each_in_flight(). */
+/*
+ * The epoch has ended: the host no longer looks. Ids in flight stay noted for
+ * pvkit_queue_for_each_in_flight().
+ */
 void pvkit_queue_detached(struct pvkit_queue *queue)
 {
 	if (IS_ERR_OR_NULL(queue))

@@ -334,6 +334,15 @@ pub const LANES: &[Lane] = &[
         full: Some(Full { steps: &[run("cargo xtask linux --full")], limit: seconds(3600) }),
     },
     Lane {
+        name: "linux-style",
+        protects: "The modules in C read as the kernel's own critics want them: checkpatch --strict, sparse.",
+        stage: Stage::Test,
+        needs: &[Need::KernelTools, Need::KernelCritics, Need::DiskSpace, Need::DebianKernels],
+        steps: &[run("cargo xtask linux --style")],
+        limit: seconds(900),
+        full: None,
+    },
+    Lane {
         name: "program",
         protects: "pvkit names each mistake and its remedy, and leaves no process, lock or file however it ends.",
         stage: Stage::Test,
@@ -344,12 +353,13 @@ pub const LANES: &[Lane] = &[
     },
     Lane {
         name: "mutants",
-        protects: "The log test can fail: without the guest's or the backend's flush it does.",
+        protects: "The log test can fail: without the guest's or the backend's flush it does. A host told to lie does lie.",
         stage: Stage::Test,
         needs: &[],
         steps: &[
             tests("cargo test -p pvkit --features mutants --test mutants"),
             tests("cargo test -p pvkit --features mutants --test demo a_guest_that_does_not_flush"),
+            tests("cargo test -p pvkit-backends -p pvkit-machine --features mutants --lib hostile"),
         ],
         limit: seconds(300),
         full: None,

@@ -39,6 +39,8 @@ pub enum Need {
     Busybox,
     /// What takes Debian packages apart and builds modules.
     KernelTools,
+    /// The kernel's critics: sparse, and what checkpatch runs on.
+    KernelCritics,
     /// Debian's kernels and their headers, in the cache or within reach.
     DebianKernels,
     /// Room for them.
@@ -83,6 +85,7 @@ impl Need {
             Self::Qemu => "qemu-system-x86_64",
             Self::Busybox => "busybox",
             Self::KernelTools => "kernel-tools",
+            Self::KernelCritics => "kernel-critics",
             Self::DebianKernels => "debian-kernels",
             Self::DiskSpace => "disk-space",
         }
@@ -106,6 +109,9 @@ impl Need {
             Self::PortableTargets => PORTABLE_TARGETS.into_iter().find_map(target_missing),
             Self::Kvm => kvm_missing(),
             Self::KernelTools => linux::tools_missing(on_path),
+            Self::KernelCritics => {
+                ["sparse", "perl"].into_iter().find_map(|tool| lacks(on_path(tool), &format!("no {tool}")))
+            }
             Self::DebianKernels => linux::kernels_missing(),
             Self::DiskSpace => linux::space_missing(),
         }
@@ -132,6 +138,7 @@ impl Need {
             Self::KernelTools => {
                 Remedy::Apt("gcc-12 make xz-utils binutils libelf1 util-linux e2fsprogs fio ethtool iperf3")
             }
+            Self::KernelCritics => Remedy::Apt("sparse perl"),
             Self::DebianKernels => linux::kernels_remedy(),
             Self::Kvm | Self::DiskSpace => Remedy::ByHand,
         }

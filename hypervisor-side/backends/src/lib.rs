@@ -34,6 +34,8 @@ mod fake_guest;
 #[doc(hidden)]
 pub mod fuzzing;
 mod grants;
+#[cfg(feature = "mutants")]
+pub mod hostile;
 pub mod net;
 pub mod services;
 mod sys;

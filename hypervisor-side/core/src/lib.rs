@@ -41,6 +41,8 @@ mod events;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 mod grants;
+#[cfg(feature = "mutants")]
+mod hostile;
 mod hypercalls;
 mod inspect;
 mod lifecycle;

@@ -10,6 +10,7 @@
 use crate::carrier::Carrier;
 use crate::devices::Devices;
 use crate::gate::{Gate, Upcall};
+use crate::lies;
 use crate::memory::GuestRam;
 use crate::remote::Asker;
 use crate::report::{Counters, ExitCounts, Inspection, printable};
@@ -66,7 +67,7 @@ impl Host {
         })
     }
 
-    fn domain(&self) -> MutexGuard<'_, Domain> {
+    pub(crate) fn domain(&self) -> MutexGuard<'_, Domain> {
         lock(&self.domain)
     }
 
@@ -75,9 +76,17 @@ impl Host {
         &self.gates[vcpu as usize % self.gates.len()]
     }
 
+    /// Itself, for who outlives it.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn weak(&self) -> Weak<Self> {
+        self.me.clone()
+    }
+
     /// One hypercall, with everything that follows from it.
     pub fn hypercall(&self, vcpu: u32, cpl: u8, call: Call, args: [u64; 5]) -> Outcome {
-        self.decide(|domain, ram, effects| domain.hypercall(vcpu, cpl, call, args, ram, effects))
+        let outcome = self.decide(|domain, ram, effects| domain.hypercall(vcpu, cpl, call, args, ram, effects));
+        lies::answered(self, call, &args);
+        outcome
     }
 
     /// Ends everything that the guest has of the host. When this returns nothing of it is attached.
@@ -154,7 +163,7 @@ impl Host {
     }
 
     /// Has the core decide, and sees to it that all effects of the decision are carried out before this returns.
-    fn decide<T>(&self, decision: impl FnOnce(&mut Domain, &GuestRam, &mut Vec<Effect>) -> T) -> T {
+    pub(crate) fn decide<T>(&self, decision: impl FnOnce(&mut Domain, &GuestRam, &mut Vec<Effect>) -> T) -> T {
         let (result, is_slow) = self.note(decision);
         if is_slow {
             self.carry_out();

@@ -20,10 +20,17 @@ mod error;
 pub mod fuzzing;
 mod gate;
 mod host;
+#[cfg(feature = "mutants")]
+pub mod hostile;
 mod hvm;
 mod image;
 mod in_process;
+#[cfg(feature = "mutants")]
+use hostile as lies;
 mod kvm;
+#[cfg(not(feature = "mutants"))]
+#[path = "honest.rs"]
+mod lies;
 mod memory;
 mod remote;
 mod report;

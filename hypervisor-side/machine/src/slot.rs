@@ -2,12 +2,13 @@
 
 use crate::carrier::{Carrier, DoorbellAddress};
 use crate::host::Host;
+use crate::lies;
 use crate::memory::GuestRam;
 use crate::remote::Remote;
 use pvkit_abi::bus::{CONFIG_BYTES, Offer};
 use pvkit_abi::status::CallError;
 use pvkit_backends::Bell;
-use pvkit_backends::{Backing, GrantTable, QueueCounters, QueueEngine, QueueLines, QueueOrder, QueueThread};
+use pvkit_backends::{Backing, GrantTable, Interrupt, QueueCounters, QueueEngine, QueueLines, QueueOrder, QueueThread};
 use pvkit_core::{GuestAddr, GuestMemory};
 use pvkit_shared_memory::SharedPages;
 use std::collections::BTreeMap;
@@ -93,33 +94,35 @@ impl Slot {
         host: &Weak<Host>,
         device: u32,
     ) -> Result<Box<dyn QueueEngine>, CallError> {
-        let contact = Contact { host: host.clone(), device, label: self.label.clone() };
+        let Side::Here(backing) = &self.backing else { return Err(CallError::UNSUPPORTED) };
+        let (raiser, port) = (host.clone(), order.port);
+        let interrupt: Interrupt = Arc::new(move || {
+            if let (Some(host), Some(port)) = (raiser.upgrade(), port) {
+                host.raise(port);
+            }
+        });
+        let own = pages(ram, &order.completion_pages)?;
+        let (own, interrupt) = lies::between(device, order.queue, own, order.depth, order.completion_bytes, interrupt)?;
         let asked = QueueOrder {
             queue: order.queue,
             depth: order.depth,
             completion_bytes: order.completion_bytes,
             epoch: order.epoch,
             features: order.features,
-            own: pages(ram, &order.completion_pages)?,
+            own,
             peer: pages(ram, &order.request_pages)?,
         };
-        match &self.backing {
-            Side::Here(backing) => backing.engine(&self.offer, asked, self.lines(order, contact)),
-            Side::There(_) => Err(CallError::UNSUPPORTED),
-        }
+        let contact = Contact { host: host.clone(), device, label: self.label.clone() };
+        let lines = self.lines(order.queue, contact, interrupt);
+        Ok(lies::behind(device, order.queue, backing.engine(&self.offer, asked, lines)?))
     }
 
     /// The queue's ways to the guest and to the operator.
-    fn lines(&self, order: &Order, contact: Contact) -> QueueLines {
-        let (raiser, port, queue) = (contact.host.clone(), order.port, order.queue);
+    fn lines(&self, queue: u16, contact: Contact, interrupt: Interrupt) -> QueueLines {
         QueueLines {
             grants: self.grants.clone(),
-            interrupt: Arc::new(move || {
-                if let (Some(host), Some(port)) = (raiser.upgrade(), port) {
-                    host.raise(port);
-                }
-            }),
-            counters: lock(&self.counters).entry(order.queue).or_default().clone(),
+            interrupt,
+            counters: lock(&self.counters).entry(queue).or_default().clone(),
             log: Arc::new(move |line| {
                 let Contact { host, device, label } = &contact;
                 if let Some(host) = host.upgrade() {

@@ -7,7 +7,7 @@ use crate::failure::{EXIT_CRASH, Failure};
 use crate::nets::Published;
 use crate::signals::{self, Caught};
 use crate::terminal::RawMode;
-use crate::{devices, guard, keyboard, nets, program, stats};
+use crate::{devices, guard, keyboard, mutant, nets, program, stats};
 use pvkit_abi::services::ServiceKind;
 use pvkit_backends::ConsoleInput;
 use pvkit_backends::services::Services;
@@ -234,6 +234,7 @@ fn program(options: &RunOptions, kind: Kind, ends: &Ends, typed: Arc<ConsoleInpu
         Kind::BuiltIn => program::in_process().map_err(Failure::user),
         Kind::Stock => {
             let line = ends.serial.as_ref().map(|serial| devices::serial(serial, typed)).transpose()?;
+            let line = line.map(|line| mutant::serial(line, options.mutant)).transpose()?;
             Ok(Program::Hvm(Hvm { kernel, initramfs: options.initramfs.clone(), serial: line }))
         }
     }

@@ -15,6 +15,14 @@ pub fn pvkit(workspace: &Workspace) -> Result<PathBuf, String> {
     Ok(workspace.target.join("release/pvkit"))
 }
 
+/// The program that can lie to its guest; in a folder of its own, so that no other lane takes it for the true one.
+pub fn mutants(workspace: &Workspace) -> Result<PathBuf, String> {
+    let folder = workspace.target.join("mutants");
+    let line = ["build", "--quiet", "--release", "-p", "pvkit", "--features", "mutants", "--target-dir"];
+    cargo(workspace, &[&line[..], &[&folder.to_string_lossy()]].concat())?;
+    Ok(folder.join("release/pvkit"))
+}
+
 /// The folder of the guest images, for both privilege levels.
 pub fn guests(workspace: &Workspace) -> Result<PathBuf, String> {
     // As `tests/src/images.rs` has it.

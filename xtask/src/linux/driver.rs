@@ -25,10 +25,9 @@ impl Driver<'_> {
     /// The module files.
     pub fn build(&self) -> Result<Vec<PathBuf>, String> {
         let shown = self.source.display();
-        copy_changed(self.source, self.folder).map_err(|error| format!("{shown}: {error}"))?;
-        let mut make = Command::new("make");
-        make.arg("-C").arg(self.headers).arg(format!("M={}", self.folder.display()));
-        make.arg(format!("PVKIT_ROOT={}", self.root.display())).args(["W=1", "modules"]);
+        self.copy()?;
+        let mut make = self.make();
+        make.args(["W=1", "modules"]);
         // Warnings come on standard error.
         let said = answer(Command::new("sh").args(["-c", "exec \"$@\" 2>&1", "sh"]).arg("make").args(make.get_args()));
         let warned = said.as_ref().is_ok_and(|text| has_warning(text));
@@ -37,6 +36,19 @@ impl Driver<'_> {
             Ok(text) => self.refuse(&format!("{shown} has warnings:\n{text}")),
             Err(text) => self.refuse(&format!("{shown} does not build: {text}")),
         }
+    }
+
+    /// Brings the sources to where they are built.
+    pub fn copy(&self) -> Result<(), String> {
+        copy_changed(self.source, self.folder).map_err(|error| format!("{}: {error}", self.source.display()))
+    }
+
+    /// `make`, but for what it is to make.
+    pub fn make(&self) -> Command {
+        let mut make = Command::new("make");
+        make.arg("-C").arg(self.headers).arg(format!("M={}", self.folder.display()));
+        make.arg(format!("PVKIT_ROOT={}", self.root.display()));
+        make
     }
 
     /// What was built is removed, so that the next run says the same.

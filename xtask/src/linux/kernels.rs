@@ -20,5 +20,8 @@ pub const GENERIC: &Kernel = &Kernel { name: "6.1", image: "linux-image-amd64", 
 pub const NEWER_CLOUD: &Kernel =
     &Kernel { name: "6.12-cloud", image: "linux-image-6.12-cloud-amd64", headers: "linux-headers-6.12-cloud-amd64" };
 
-/// All of them.
+/// Built here, from Debian's source (`checked.rs`): one that looks after itself. No package has it.
+pub const CHECKED: &Kernel = &Kernel { name: "6.1-checked", image: "", headers: "" };
+
+/// All that Debian has.
 pub const KERNELS: [&Kernel; 3] = [CLOUD, GENERIC, NEWER_CLOUD];

@@ -3,12 +3,13 @@
 //! Owners: `kernels.rs` is the table of kernels, `scenarios.rs` that of scenarios. `debian.rs`, `packages.rs`, `newest.rs`, `stock.rs` and
 //! `headers.rs` bring packages into the cache; `modules.rs`, `cpio.rs`, `tree.rs`, `libraries.rs` and `system.rs` make small
 //! systems of them; `driver.rs` builds modules of
-//! ours; `payload.rs` adds what scenarios want; `emulated.rs` runs them,
-//! `native.rs` the same script without a machine; `run.rs` does so in order and counts.
+//! ours, `checked.rs` and `source.rs` a kernel that finds their mistakes; `payload.rs` adds what scenarios want; `emulated.rs` runs them,
+//! `native.rs` the same script without a machine; `style.rs` has the kernel's own critics look at our modules; `run.rs` does so in order and counts.
 //! Invariants: every machine has a hard limit and dies with this process; nothing is installed; a status that did not come
 //! home is a failure.
 
 mod built;
+mod checked;
 mod cpio;
 mod debian;
 mod driver;
@@ -28,8 +29,10 @@ mod qemu;
 mod run;
 mod scenario;
 mod scenarios;
+mod source;
 mod stock;
 mod stocks;
+mod style;
 mod system;
 mod tools;
 mod tree;

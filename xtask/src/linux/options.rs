@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub struct Options {
     /// Print the scenarios instead of running them.
     pub list: bool,
+    /// Have the kernel's own critics look at our modules, instead of running scenarios.
+    pub style: bool,
     /// Names of scenarios; empty means all of the quick part, or all with `full`.
     pub only: Vec<String>,
     /// The long part as well.
@@ -41,6 +43,7 @@ pub fn command() -> Command {
                 .action(ArgAction::Append)
                 .help("Run these scenarios only"),
         )
+        .arg(flag("style", "Run checkpatch and sparse on the modules in C instead"))
         .arg(flag("full", "Run the long ones as well"))
         .arg(flag("keep", "Leave what a scenario brought home, also when it passed"))
         .arg(file("script", "Run this script in the machine instead, with every part in its payload"))
@@ -60,6 +63,7 @@ pub fn command() -> Command {
 pub fn options(matches: &ArgMatches) -> Options {
     Options {
         list: matches.get_flag("list"),
+        style: matches.get_flag("style"),
         only: matches.get_many("only").into_iter().flatten().cloned().collect(),
         full: matches.get_flag("full"),
         keep: matches.get_flag("keep"),

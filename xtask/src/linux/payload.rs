@@ -20,6 +20,8 @@ const WORDS: &str = include_str!("scripts/words.sh");
 pub enum Part {
     /// `pvkit`, and the guest images in `images`.
     Pvkit,
+    /// `pvkit-mutants`: the program with the feature `mutants`, which can lie to its guest.
+    Mutants,
     /// Test programs of the crate `pvkit-tests`, by name.
     Tests(&'static [&'static str]),
     /// `qemu-system-x86_64` with its firmware, where it expects it.
@@ -67,6 +69,7 @@ impl Packer<'_> {
                 });
                 Ok(())
             }
+            Part::Mutants => tree.program(inside("pvkit-mutants"), &built::mutants(self.workspace)?),
             Part::Tests(names) => names
                 .iter()
                 .try_for_each(|name| tree.program(inside(name), &built::test(self.workspace, name, self.folder)?)),

@@ -8,8 +8,8 @@ use super::payload::{Packer, Part};
 use super::scenario::Scenario;
 use super::scenarios::{GUESTS, SCENARIOS};
 use super::stocks::Stocks;
-use super::system;
 use super::tools::TOOLS;
+use super::{style, system};
 use crate::child::Interruption;
 use crate::summary::{Summary, Verdict};
 use crate::workspace::Workspace;
@@ -45,6 +45,9 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     }
     let workspace = Workspace::load()?;
     let interruption = Interruption::watch().map_err(|error| format!("signals cannot be watched: {error}"))?;
+    if options.style {
+        return style::run(&workspace, &interruption).map(|()| ExitCode::SUCCESS);
+    }
     let rig = Rig { workspace: &workspace, interruption: &interruption, stocks: Stocks::new(&interruption), options };
     if let Some(script) = &options.script {
         return rig.script(script);

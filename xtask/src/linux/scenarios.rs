@@ -1,7 +1,7 @@
 //! The scenarios, as data. To add one, add an entry and its script.
 
 use super::guest::Guest;
-use super::kernels::{CLOUD, GENERIC, KERNELS, Kernel, NEWER_CLOUD};
+use super::kernels::{CHECKED, CLOUD, GENERIC, KERNELS, Kernel, NEWER_CLOUD};
 use super::payload::Part;
 use super::scenario::Scenario;
 use super::tools::TOOLS;
@@ -54,6 +54,19 @@ const NETWORK: &Guest = &Guest {
     drivers: &[DRIVER],
     script: include_str!("scripts/net_guest.sh"),
 };
+
+/// A stock kernel whose host lies.
+const HOSTILE: &Guest = &Guest {
+    name: "hostile",
+    kernels: &[CLOUD],
+    modules: &[],
+    drivers: &[DRIVER],
+    script: concat!(include_str!("scripts/hostile_guest.sh"), include_str!("scripts/hostile_lies.sh")),
+};
+
+/// The same on the kernel that looks after itself.
+const HOSTILE_CHECKED: &Guest =
+    &Guest { name: "hostile", kernels: &[CHECKED], modules: &[], drivers: &[DRIVER], script: HOSTILE.script };
 
 /// One stock kernel with both drivers of disks.
 const COMPARE: &Guest = &Guest {
@@ -162,6 +175,42 @@ pub const SCENARIOS: &[Scenario] = &[
         ),
         parts: &[Part::Pvkit, Part::Tools(TOOLS), Part::Guests(&[MODULE])],
         limit: seconds(1800),
+        natively: true,
+        full: true,
+    },
+    Scenario {
+        name: "hostile",
+        protects: "A host that lies costs a stock kernel the device that it lies about, never the kernel.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: include_str!("scripts/hostile.sh"),
+        parts: &[Part::Mutants, Part::Guests(&[HOSTILE])],
+        limit: seconds(330),
+        natively: true,
+        full: false,
+    },
+    Scenario {
+        name: "hostile-long",
+        protects: "Every way to lie that is known, and random ones, costs a stock kernel the device at most.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: concat!(
+            "LIES=leaving,ring,reply,message,offer,random LIMIT=1500\n",
+            include_str!("scripts/hostile.sh")
+        ),
+        parts: &[Part::Mutants, Part::Guests(&[HOSTILE])],
+        limit: seconds(1600),
+        natively: true,
+        full: true,
+    },
+    Scenario {
+        name: "hostile-checked",
+        protects: "The same lies under KASAN, lockdep and kmemleak: no byte out of place, no lock in the wrong order.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: concat!("KERNEL=6.1-checked MEMORY=512M LIES=full LIMIT=3000\n", include_str!("scripts/hostile.sh")),
+        parts: &[Part::Mutants, Part::Guests(&[HOSTILE_CHECKED])],
+        limit: seconds(3100),
         natively: true,
         full: true,
     },

@@ -29,6 +29,11 @@ impl Stock {
         Ok(Self { kernel, release: main.trim_start_matches(PREFIX).into(), root })
     }
 
+    /// One that was built here, installed below `root` as a package would be.
+    pub const fn built(kernel: &'static Kernel, release: String, root: PathBuf) -> Self {
+        Self { kernel, release, root }
+    }
+
     /// The bootable image.
     pub fn image(&self) -> PathBuf {
         self.root.join(format!("boot/vmlinuz-{}", self.release))

@@ -1,8 +1,8 @@
 //! The stock kernels that this run has asked for so far: each is looked up once.
 
-use super::headers;
-use super::kernels::{KERNELS, Kernel};
+use super::kernels::{CHECKED, KERNELS, Kernel};
 use super::stock::Stock;
+use super::{checked, headers};
 use crate::child::Interruption;
 use std::cell::OnceCell;
 use std::path::PathBuf;
@@ -11,16 +11,21 @@ use std::path::PathBuf;
 pub struct Stocks<'run> {
     interruption: &'run Interruption,
     found: [OnceCell<Stock>; KERNELS.len()],
+    /// The one that is built here, and the folder that modules are built against.
+    checked: OnceCell<(Stock, PathBuf)>,
 }
 
 impl<'run> Stocks<'run> {
     /// None yet.
     pub fn new(interruption: &'run Interruption) -> Self {
-        Self { interruption, found: Default::default() }
+        Self { interruption, found: Default::default(), checked: OnceCell::new() }
     }
 
     /// One of the table.
     pub fn get(&self, kernel: &Kernel) -> Result<&Stock, String> {
+        if kernel.name == CHECKED.name {
+            return self.checked().map(|(stock, _)| stock);
+        }
         let index = KERNELS.iter().position(|known| known.name == kernel.name);
         let (kernel, cell) = index
             .and_then(|index| Some((*KERNELS.get(index)?, self.found.get(index)?)))
@@ -34,7 +39,18 @@ impl<'run> Stocks<'run> {
 
     /// Its headers, ready to build modules.
     pub fn headers(&self, kernel: &Kernel) -> Result<PathBuf, String> {
+        if kernel.name == CHECKED.name {
+            return self.checked().map(|(_, build)| build.clone());
+        }
         headers::ready(kernel, self.interruption)
+    }
+
+    fn checked(&self) -> Result<&(Stock, PathBuf), String> {
+        if let Some(checked) = self.checked.get() {
+            return Ok(checked);
+        }
+        let checked = checked::ready(self.interruption)?;
+        Ok(self.checked.get_or_init(|| checked))
     }
 
     /// Several.

@@ -197,6 +197,8 @@ pub enum Mutant {
     GuestNoflush,
     /// The backend answers a flush without doing it.
     BackendNoflush,
+    /// The host lies to a stock kernel as that orders it to: by lines `LIE ...` on its serial line.
+    Hostile,
 }
 
 /// `pvkit backend`.

@@ -176,7 +176,7 @@ fn keep_log(options: &DemoOptions, guest: &Guest, leash: &Leash, log: &RunFile) 
     say(format_args!("log: moments of the kills chosen by --seed {seed}"));
     let mode = match options.mutant {
         Some(Mutant::GuestNoflush) => " mode=noflush",
-        Some(Mutant::BackendNoflush) | None => "",
+        Some(Mutant::BackendNoflush | Mutant::Hostile) | None => "",
     };
     log::verify(guest, leash, log, mode, seed).map_err(Failure::run)
 }
