@@ -1,0 +1,165 @@
+//! A daemon that is killed in the middle of a write: its successor waits until that write is done, however long it takes.
+
+mod guest;
+
+use fuser::{
+    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, LockOwner,
+    OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyWrite, Request, WriteFlags,
+};
+use guest::{Leash, folder, pvkit, send, skip, wait_for_end};
+use rustix::process::Signal;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, UNIX_EPOCH};
+
+const BYTES: usize = 1 << 20;
+/// How long the file system keeps a write before it stores it: longer than any daemon takes to start.
+const DELAY: Duration = Duration::from_secs(3);
+/// The image's inode, and how long the kernel may believe what it was told.
+const IMAGE: u64 = 2;
+const TTL: Duration = Duration::from_secs(60);
+
+/// A file system with one file, which is slow to store.
+struct Slow {
+    content: Mutex<Vec<u8>>,
+    /// Told when a write arrives, before the delay.
+    arrived: Mutex<Sender<()>>,
+    /// Set when it is stored.
+    stored: Arc<AtomicBool>,
+}
+
+fn about(inode: u64) -> FileAttr {
+    let (kind, size) = if inode == IMAGE { (FileType::RegularFile, BYTES as u64) } else { (FileType::Directory, 0) };
+    FileAttr {
+        ino: INodeNo(inode),
+        size,
+        blocks: size / 512,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind,
+        perm: 0o700,
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        flags: 0,
+        blksize: 4096,
+    }
+}
+
+impl Filesystem for Slow {
+    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match name.to_str() {
+            Some("disk.img") => reply.entry(&TTL, &about(IMAGE), Generation(0)),
+            _ => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        reply.attr(&TTL, &about(inode.into()));
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let content = self.content.lock().unwrap();
+        let from = (offset as usize).min(BYTES);
+        reply.data(&content[from..(from + size as usize).min(BYTES)]);
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        // Nobody listens any more once the test has what it wants.
+        let _ = self.arrived.lock().unwrap().send(());
+        std::thread::sleep(DELAY);
+        let at = offset as usize;
+        self.content.lock().unwrap()[at..at + data.len()].copy_from_slice(data);
+        self.stored.store(true, Ordering::SeqCst);
+        reply.written(data.len() as u32);
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+}
+
+/// The file system, if it can be had, with word of writes.
+fn mounted(folder: &Path) -> Option<(BackgroundSession, PathBuf, std::sync::mpsc::Receiver<()>, Arc<AtomicBool>)> {
+    let place = folder.join("slow");
+    std::fs::create_dir(&place).unwrap();
+    let (arrived, arrivals) = channel();
+    let stored = Arc::new(AtomicBool::new(false));
+    let system =
+        Slow { content: Mutex::new(vec![0; BYTES]), arrived: Mutex::new(arrived), stored: Arc::clone(&stored) };
+    match fuser::spawn_mount(system, &place, &Config::default()) {
+        Ok(session) => Some((session, place.join("disk.img"), arrivals, stored)),
+        Err(error) => {
+            skip("fuse", &format!("no file system can be mounted here: {error}"));
+            None
+        }
+    }
+}
+
+/// A daemon that may not be ready yet.
+fn daemon(socket: &Path, image: &Path) -> Leash {
+    let mut command = pvkit(&["backend", "--disk", &format!("id=log,path={}", image.display()), "--socket"]);
+    command.arg(socket).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.spawn().map(Leash).unwrap()
+}
+
+fn is_serving(daemon: &mut Leash) {
+    let mut lines = BufReader::new(daemon.stderr.as_mut().unwrap()).lines();
+    let found = lines.by_ref().map(Result::unwrap).any(|line| line.contains("serving"));
+    assert!(found, "it ended before it served");
+}
+
+#[test]
+fn a_successor_waits_for_the_writes_of_a_killed_daemon() {
+    let folder = folder("dd-fence");
+    let Some((session, image, arrivals, stored)) = mounted(&folder) else { return };
+    let socket = folder.join("backend.sock");
+    let mut old = daemon(&socket, &image);
+    is_serving(&mut old);
+    let disk = format!("backend={},id=log", socket.display());
+    let mut run = pvkit(&["run", "--machine", "in-process", "--cmdline", "app=log count=1", "--disk", &disk]);
+    let mut child = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(Leash).unwrap();
+    arrivals.recv_timeout(guest::PATIENCE).unwrap();
+    send(&old, Signal::KILL);
+    assert!(!stored.load(Ordering::SeqCst), "the write was not slow enough to be in the way");
+    let mut new = daemon(&socket, &image);
+    is_serving(&mut new);
+    // Had it not waited, the write would still be on its way, and could land behind its own replay.
+    assert!(stored.load(Ordering::SeqCst), "the successor serves while a write of the dead daemon is on its way");
+    wait_for_end(&mut old);
+    send(&child, Signal::KILL);
+    wait_for_end(&mut child);
+    send(&new, Signal::TERM);
+    assert!(wait_for_end(&mut new).success());
+    drop(session);
+    std::fs::remove_dir_all(folder).unwrap();
+}
