@@ -116,7 +116,10 @@ fn mounted(folder: &Path) -> Option<(BackgroundSession, PathBuf, std::sync::mpsc
     let stored = Arc::new(AtomicBool::new(false));
     let system =
         Slow { content: Mutex::new(vec![0; BYTES]), arrived: Mutex::new(arrived), stored: Arc::clone(&stored) };
-    match fuser::spawn_mount(system, &place, &Config::default()) {
+    // Several threads: only the write is slow.
+    let mut config = Config::default();
+    config.n_threads = Some(4);
+    match fuser::spawn_mount(system, &place, &config) {
         Ok(session) => Some((session, place.join("disk.img"), arrivals, stored)),
         Err(error) => {
             skip("fuse", &format!("no file system can be mounted here: {error}"));
