@@ -194,10 +194,7 @@ pub const SCENARIOS: &[Scenario] = &[
         protects: "Every way to lie that is known, and random ones, costs a stock kernel the device at most.",
         kernel: CLOUD,
         modules: GUESTS,
-        script: concat!(
-            "LIES=leaving,ring,reply,message,offer,random LIMIT=1500\n",
-            include_str!("scripts/hostile.sh")
-        ),
+        script: concat!("LIES=full LIMIT=1500\n", include_str!("scripts/hostile.sh")),
         parts: &[Part::Mutants, Part::Guests(&[HOSTILE])],
         limit: seconds(1600),
         natively: true,

@@ -19,12 +19,18 @@ pid=$!
 # Somebody types all the time.
 (exec >"$SCRATCH/keys"; while echo typed; do sleep 0.3; done) 2>/dev/null &
 typist=$!
+# Cases are told as they end: all of them take long.
+: >>"$log"
+tail -n +1 -f "$log" | while read -r line; do
+    case $line in "LIED "*) echo "scenario: ${line#LIED }" ;; esac
+done &
+teller=$!
 # A watchdog for a guest that hangs.
 (sleep "$((${LIMIT:-280} + 20))" && kill -KILL $pid) 2>/dev/null &
 dog=$!
 wait $pid || { tail -n 60 "$log"; tail -n 10 "$RESULTS/$kernel.pvkit.log"; fail "$kernel: pvkit ended with status $?"; }
-kill $dog $typist 2>/dev/null
-sed -n 's/^LIED /scenario: /p' "$log" | tr -d '\r'
+sleep 2
+kill $dog $typist $teller 2>/dev/null
 says "$log" 'pvkit-init: status 0'
 ! grep -e ': not done' "$RESULTS/$kernel.pvkit.log" || fail "an order was not carried out"
 ordered=$(grep -c '^LIE ' "$log")
