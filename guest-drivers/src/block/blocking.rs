@@ -167,7 +167,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
     }
 
     /// The driver's own buffer, or a new one if the last one is in quarantine.
-    fn bounce(&mut self) -> Result<Buffer<'p, P, PAGES>, RequestError> {
+    pub(super) fn bounce(&mut self) -> Result<Buffer<'p, P, PAGES>, RequestError> {
         if let Some(buffer) = self.bounce.take() {
             return Ok(buffer);
         }

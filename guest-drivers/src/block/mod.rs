@@ -13,6 +13,7 @@
 mod asynchronous;
 mod blocking;
 mod geometry;
+mod over;
 mod polled;
 mod request;
 mod stage;
@@ -20,6 +21,7 @@ mod stage;
 #[cfg(feature = "async")]
 pub use asynchronous::{AsyncBlock, Ended, Operation};
 pub use geometry::Geometry;
+pub use over::Over;
 pub use polled::{Completed, Progress, Rejected};
 pub use request::Request;
 
@@ -37,6 +39,7 @@ use pvkit_abi::bus::Class;
 #[derive(Debug)]
 pub struct Block<'p, P: Platform, const N: usize = 32, const PAGES: usize = 16> {
     link: Link<'p, P, N>,
+    policy: GrantPolicy,
     geometry: Geometry,
     features: BlockFeatures,
     max_segments: u32,
@@ -67,6 +70,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         match Self::judge(&link, &config) {
             Ok((geometry, features, max_segments)) => Ok(Self {
                 link,
+                policy,
                 geometry,
                 features,
                 max_segments,

@@ -62,6 +62,10 @@ pub struct QueueCounters {
     pub waits: u64,
     /// Sleeps that ended by their deadline although work was visible: a lost wake-up each.
     pub lost_wakeups: u64,
+    /// Times that the queue was opened anew after its backend was lost.
+    pub reconnects: u64,
+    /// Requests that were submitted again after that.
+    pub replays: u64,
     /// Buffers that stay with the driver because the host may still write to them.
     pub quarantined: u64,
 }

@@ -2,6 +2,7 @@
 
 mod block_async;
 mod block_blocking;
+mod block_over;
 mod block_polled;
 mod bus;
 mod console;

@@ -24,7 +24,7 @@ pub const MAX_WINDOW: u64 = 16 << 30;
 pub enum WindowError {
     /// It could shrink or grow while it is mapped, or get more seals.
     NotSealed,
-    /// Not a whole number of pages, none at all, more than [`MAX_WINDOW`], or more than the file has.
+    /// Not a whole number of pages, none at all, more than 16 GiB, or more than the file has.
     Length(u64),
     /// What the system says.
     System(std::io::Error),

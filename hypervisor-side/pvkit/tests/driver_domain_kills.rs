@@ -166,3 +166,84 @@ fn a_successor_waits_for_the_writes_of_a_killed_daemon() {
     drop(session);
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+/// Kills the daemon of a guest that writes, again and again; every record that the guest acknowledged is there, in order, and it
+/// has seen no error.
+fn survives(folder: &Path, machine: &[&str], kills: u32) {
+    let (image, socket) = (folder.join("log.img"), folder.join("backend.sock"));
+    std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
+    let disk = format!("backend={},id=log", socket.display());
+    let mut backend = daemon(&socket, &image);
+    is_serving(&mut backend);
+    let mut run = pvkit(&["run", "--cmdline", "app=log count=0 mode=mix batch=16", "--disk", &disk]);
+    let stats = folder.join("stats");
+    run.args(machine).args(["--stats=json", "--stats-file"]).arg(&stats);
+    let mut child = run.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map(Leash).unwrap();
+    let output = child.stdout.take().unwrap();
+    let begun = Arc::new(AtomicBool::new(false));
+    let begins = Arc::clone(&begun);
+    let reader = std::thread::spawn(move || {
+        let lines = BufReader::new(output).lines().map_while(Result::ok);
+        let acked = lines.inspect(|line| assert!(!line.contains("error"), "{line}"));
+        acked.filter_map(|line| line.strip_prefix("acked ")?.trim().parse::<u64>().ok()).fold(0, |next, number| {
+            assert_eq!(number, next, "acknowledged out of order");
+            begins.store(true, Ordering::SeqCst);
+            next + 1
+        })
+    });
+    let deadline = std::time::Instant::now() + guest::PATIENCE;
+    while !begun.load(Ordering::SeqCst) {
+        assert!(std::time::Instant::now() < deadline, "the guest does not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..kills {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // From the middle of the reconnect to the middle of the work.
+        std::thread::sleep(Duration::from_micros(random >> 33 & 0x7fff));
+        send(&backend, Signal::KILL);
+        wait_for_end(&mut backend);
+        backend = daemon(&socket, &image);
+        is_serving(&mut backend);
+    }
+    // It works after the last one too.
+    std::thread::sleep(Duration::from_millis(200));
+    send(&child, Signal::TERM);
+    wait_for_end(&mut child);
+    let acked = reader.join().unwrap();
+    assert!(acked > u64::from(kills), "only {acked} records over {kills} kills");
+    let output =
+        pvkit(&["run", "--machine", "in-process", "--cmdline", "app=check", "--disk", &disk]).output().unwrap();
+    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+    let found = seen.lines().find_map(|line| line.strip_prefix("found ")?.trim().parse::<u64>().ok()).unwrap();
+    assert!(found >= acked, "{acked} were acknowledged, {found} are there");
+    let stats: serde_json::Value = serde_json::from_slice(&std::fs::read(stats).unwrap()).unwrap();
+    let about = &stats["backends"][0];
+    println!(
+        "{kills} kills: {acked} records acknowledged, all there; lost {} times, back {} times",
+        about["losses"], about["returns"]
+    );
+    assert!(about["returns"].as_u64().unwrap() > 0, "{about}");
+    send(&backend, Signal::TERM);
+    assert!(wait_for_end(&mut backend).success());
+}
+
+/// `PVKIT_KILLS` for the long form.
+fn kills() -> u32 {
+    std::env::var("PVKIT_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(100)
+}
+
+#[test]
+fn no_acknowledged_record_is_lost_when_the_daemon_is_killed() {
+    let folder = folder("dd-kills");
+    survives(&folder, &["--machine", "in-process"], kills());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn nor_by_a_guest_on_kvm() {
+    let Some(image) = guest::unikernel() else { return };
+    let folder = folder("dd-kills-kvm");
+    survives(&folder, &["--kernel", image.to_str().unwrap()], kills() / 4);
+    std::fs::remove_dir_all(folder).unwrap();
+}

@@ -9,6 +9,8 @@ use crate::session::{Session, deadline};
 use crate::{Failure, Options};
 use alloc::vec;
 use pvkit_guest_drivers::Block;
+use pvkit_guest_drivers::block::{Geometry, Over};
+use pvkit_guest_drivers::error::RequestError;
 use pvkit_guest_drivers::platform::Platform;
 
 /// Bytes looked at at once.
@@ -22,15 +24,59 @@ pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) 
     let room = slots(&disk);
     let end = if options.count == 0 { room } else { room.min(first.saturating_add(options.count)) };
     for sequence in first..end {
-        append(session.platform, &mut disk, sequence, &record::emit(sequence), options.mode)?;
+        let door = &mut disk.over(&mut session.bus);
+        append(session.platform, door, sequence, &record::emit(sequence), options.mode)?;
         session.terminal.line(format_args!("acked {sequence}"));
         if (sequence + 1).is_multiple_of(options.batch) {
             session.terminal.flush()?;
         }
     }
     session.terminal.line(format_args!("log ends at {end}"));
+    let counters = disk.counters();
+    if counters.reconnects > 0 {
+        let (reconnects, replays) = (counters.reconnects, counters.replays);
+        session.terminal.line(format_args!("disk reconnected {reconnects} times, {replays} requests again"));
+    }
     Ok(session.terminal.flush()?)
 }
+
+/// What the log needs of a disk, with its bus at hand or without.
+pub(crate) trait Door {
+    fn geometry(&self) -> &Geometry;
+    fn read(&mut self, position: u64, into: &mut [u8], deadline: u64) -> Result<(), RequestError>;
+    fn write(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError>;
+    fn write_fua(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError>;
+    fn flush(&mut self, deadline: u64) -> Result<(), RequestError>;
+}
+
+macro_rules! door {
+    ($door:ty, $($parameters:tt)*) => {
+        impl<$($parameters)*> Door for $door {
+            fn geometry(&self) -> &Geometry {
+                self.geometry()
+            }
+
+            fn read(&mut self, position: u64, into: &mut [u8], deadline: u64) -> Result<(), RequestError> {
+                self.read(position, into, deadline)
+            }
+
+            fn write(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError> {
+                self.write(position, from, deadline)
+            }
+
+            fn write_fua(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError> {
+                self.write_fua(position, from, deadline)
+            }
+
+            fn flush(&mut self, deadline: u64) -> Result<(), RequestError> {
+                self.flush(deadline)
+            }
+        }
+    };
+}
+
+door!(Block<'_, P, N, PAGES>, P: Platform, const N: usize, const PAGES: usize);
+door!(Over<'_, '_, P, N, PAGES>, P: Platform, const N: usize, const PAGES: usize);
 
 /// Counts the records that are there.
 pub(crate) fn check<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<(), Failure> {
@@ -38,15 +84,15 @@ pub(crate) fn check<P: Platform>(session: &mut Session<'_, P>, options: &Options
     found(session, &mut disk).map(|_| ())
 }
 
-fn found<P: Platform>(session: &mut Session<'_, P>, disk: &mut Block<'_, P>) -> Result<u64, Failure> {
-    let found = count(session.platform, disk)?;
+fn found<'p, P: Platform>(session: &mut Session<'p, P>, disk: &mut Block<'p, P>) -> Result<u64, Failure> {
+    let found = count(session.platform, &mut disk.over(&mut session.bus))?;
     session.terminal.line(format_args!("found {found}"));
     session.terminal.flush()?;
     Ok(found)
 }
 
 /// Length of the run of whole records from the beginning.
-pub(crate) fn count<P: Platform>(platform: &P, disk: &mut Block<'_, P>) -> Result<u64, Failure> {
+pub(crate) fn count<P: Platform>(platform: &P, disk: &mut impl Door) -> Result<u64, Failure> {
     let stride = stride(disk);
     let end = slots(disk) * stride as u64;
     let mut chunk = vec![0; CHUNK];
@@ -70,7 +116,7 @@ pub(crate) fn count<P: Platform>(platform: &P, disk: &mut Block<'_, P>) -> Resul
 /// Writes one record, and returns when it is as durable as `mode` promises.
 pub(crate) fn append<P: Platform>(
     platform: &P,
-    disk: &mut Block<'_, P>,
+    disk: &mut impl Door,
     sequence: u64,
     record: &[u8; RECORD_BYTES],
     mode: Durability,
@@ -94,11 +140,11 @@ pub(crate) fn append<P: Platform>(
 }
 
 /// Bytes from one record to the next: one record, or one block of the disk if that is more.
-fn stride<P: Platform>(disk: &Block<'_, P>) -> usize {
+fn stride(disk: &impl Door) -> usize {
     RECORD_BYTES.max(disk.geometry().logical_block as usize)
 }
 
 /// Records that the disk has room for.
-pub(crate) fn slots<P: Platform>(disk: &Block<'_, P>) -> u64 {
+pub(crate) fn slots(disk: &impl Door) -> u64 {
     disk.geometry().capacity / stride(disk) as u64
 }

@@ -14,15 +14,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// First and longest pause between two attempts to connect anew.
+/// Shortest and longest pause between two attempts to connect anew. In between it is the sixteenth part of the time that the
+/// backend is gone already: what waiting adds to a loss is that at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const PART: u32 = 16;
 /// A wait that is as good as endless: a day.
 const IDLE: Duration = Duration::from_secs(86_400);
-/// A backend that was lost again sooner than this does not start over with short pauses.
+/// Of losses that follow a return sooner than this, the 1st, 2nd, 4th, 8th, .. are told.
 const STABLE: Duration = Duration::from_secs(5);
-/// Losses in a row after which the pauses begin to grow.
-const PATIENT_LOSSES: u32 = 3;
 
 /// What the keeper is told.
 pub enum Event {
@@ -186,10 +186,6 @@ impl Keeper<'_> {
 
     /// Tries until a daemon has all devices as they were. False if it is told to stop.
     fn reconnect(&mut self) -> bool {
-        let mut pause = match self.hasty.checked_sub(PATIENT_LOSSES) {
-            None => FIRST_PAUSE,
-            Some(more) => (FIRST_PAUSE * 2_u32.saturating_pow(more.min(10))).min(LONGEST_PAUSE),
-        };
         let mut last = String::new();
         loop {
             match self.connect() {
@@ -206,6 +202,7 @@ impl Keeper<'_> {
                     last = why;
                 }
             }
+            let pause = (self.lost_at.elapsed() / PART).clamp(FIRST_PAUSE, LONGEST_PAUSE);
             let until = Instant::now() + pause;
             while let Some(left) = until.checked_duration_since(Instant::now()) {
                 match self.inbox.recv_timeout(left) {
@@ -215,7 +212,6 @@ impl Keeper<'_> {
                     Err(RecvTimeoutError::Timeout) => break,
                 }
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

@@ -7,8 +7,7 @@
 //!
 //! *When it is gone.* The socket closes. The reader then waits until the process is dead (or had said that it was drained), so
 //! that nothing of it can touch memory any more; then the keeper answers what was asked, tells the owner that each device
-//! is lost, asks each disk's witness for errors that died with the process, and connects anew, at first every millisecond,
-//! at last every second. The new daemon has the image's lock before it answers, and the old one's in-flight writes held it:
+//! is lost, asks each disk's witness for errors that died with the process, and connects anew. The new daemon has the image's lock before it answers, and the old one's in-flight writes held it:
 //! so nothing of the old one can be written after that. See docs/decisions on fencing.
 
 mod backend;

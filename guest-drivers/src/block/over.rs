@@ -1,0 +1,249 @@
+//! Blocking calls that survive the loss of the backend: with the bus at hand they see it go, wait until it is back, open the
+//! disk anew, and do again what was under way.
+//!
+//! *Why again is right.* Every operation may be done twice, one is under way at a time, and its data is in the driver's own buffer,
+//! which does not change before it completed. What completed before is the host kernel's, whichever process wrote it.
+//!
+//! *Waiting.* For the queue and the bus together: both event words are armed, both are looked at once more, then it sleeps. Nothing
+//! is polled by the clock.
+
+use super::{Block, Completed, Geometry, Request};
+use crate::buffer::Buffer;
+use crate::bus::Bus;
+use crate::device::{Link, Wanted};
+use crate::error::{BusError, Misuse, RequestError};
+use crate::platform::Platform;
+use pvkit_abi::block::BlockFeatures;
+use pvkit_abi::bus::{Class, DeviceState};
+use pvkit_abi::status::CallError;
+use pvkit_ring::{Park, Ticket};
+
+/// A disk with its bus. Made for a call or a few, and given up again.
+#[derive(Debug)]
+pub struct Over<'a, 'p, P: Platform, const N: usize, const PAGES: usize> {
+    disk: &'a mut Block<'p, P, N, PAGES>,
+    bus: &'a mut Bus<'p, P>,
+}
+
+impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES> {
+    /// Blocking calls that wait for a backend that is lost, until their deadline.
+    pub const fn over<'a>(&'a mut self, bus: &'a mut Bus<'p, P>) -> Over<'a, 'p, P, N, PAGES> {
+        Over { disk: self, bus }
+    }
+
+    /// Opens a disk anew whose backend is back, exactly as it was sealed. What was in flight is the caller's again before
+    /// ([`Block::poll`]). May be called again after an error.
+    ///
+    /// # Errors
+    /// [`Misuse::RequestsInFlight`] while the old queue is not detached or was not emptied; what the host refuses or does not answer
+    /// in time; [`BusError::Unsupported`] for a disk that is less than it was.
+    pub fn reopen(&mut self, bus: &mut Bus<'p, P>, deadline: u64) -> Result<(), BusError> {
+        if !self.link.is_detached() || self.outstanding > 0 {
+            return Err(Misuse::RequestsInFlight.into());
+        }
+        let old = *self.link.sealed();
+        let wanted = Wanted {
+            class: Class::BLOCK,
+            queues: 1,
+            known: old.features,
+            depth: old.depth,
+            policy: self.policy,
+            deadline,
+        };
+        let mut link = Link::open(bus, old.device, &wanted)?;
+        let new = *link.sealed();
+        let config = bus.device(old.device).map(|device| device.offer.config);
+        let same = (new.features, new.depth, new.version) == (old.features, old.depth, old.version)
+            && new.max_transfer >= old.max_transfer
+            && new.max_segments >= old.max_segments;
+        let judged = config.as_ref().map(|config| Self::judge(&link, config));
+        match judged {
+            Some(Ok((geometry, ..))) if same && geometry.logical_block == self.geometry.logical_block => {
+                link.counters = self.link.counters;
+                link.counters.reconnects += 1;
+                self.geometry = geometry;
+                let mut old = core::mem::replace(&mut self.link, link);
+                // A port that the host keeps is lost, no more.
+                let _ = old.close(bus, deadline);
+                Ok(())
+            }
+            other => {
+                link.close(bus, deadline)?;
+                match other {
+                    Some(Err(fault)) => Err(fault.into()),
+                    _ => Err(BusError::Unsupported { what: "a disk that is less than it was", value: new.features }),
+                }
+            }
+        }
+    }
+}
+
+impl<'p, P: Platform, const N: usize, const PAGES: usize> Over<'_, 'p, P, N, PAGES> {
+    /// The disk's properties.
+    #[must_use]
+    pub const fn geometry(&self) -> &Geometry {
+        self.disk.geometry()
+    }
+
+    /// As [`Block::read`].
+    ///
+    /// # Errors
+    /// As for `read`; `Disconnected` only if the disk is gone for good.
+    pub fn read(&mut self, position: u64, into: &mut [u8], deadline: u64) -> Result<(), RequestError> {
+        self.disk.geometry.check_run(position, into.len() as u64)?;
+        let mut at = position;
+        for piece in into.chunks_mut(self.disk.piece()?) {
+            let length = piece.len() as u32;
+            let buffer = self.disk.bounce()?;
+            let ended =
+                self.run(Some(buffer), deadline, |buffer| buffer.map(|buffer| Request::read(at, length, buffer)))?;
+            if let Some(buffer) = ended.buffer {
+                buffer.read(0, piece)?;
+                self.disk.bounce = Some(buffer);
+            }
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// As [`Block::write`].
+    ///
+    /// # Errors
+    /// As for `read`.
+    pub fn write(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError> {
+        self.write_pieces(position, from, deadline, Request::write)
+    }
+
+    /// As [`Block::write_fua`].
+    ///
+    /// # Errors
+    /// As for `read`.
+    pub fn write_fua(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError> {
+        self.write_pieces(position, from, deadline, Request::write_fua)
+    }
+
+    /// As [`Block::flush`].
+    ///
+    /// # Errors
+    /// As for `read`.
+    pub fn flush(&mut self, deadline: u64) -> Result<(), RequestError> {
+        if !self.disk.features.contains(BlockFeatures::FLUSH) {
+            return Ok(());
+        }
+        self.run(None, deadline, |_| Some(Request::flush())).map(|_| ())
+    }
+
+    fn write_pieces(
+        &mut self,
+        position: u64,
+        from: &[u8],
+        deadline: u64,
+        request: impl Fn(u64, u32, Buffer<'p, P, PAGES>) -> Request<'p, P, PAGES>,
+    ) -> Result<(), RequestError> {
+        self.disk.geometry.check_run(position, from.len() as u64)?;
+        let mut at = position;
+        for piece in from.chunks(self.disk.piece()?) {
+            let mut buffer = self.disk.bounce()?;
+            buffer.write(0, piece)?;
+            let make = |buffer: Option<_>| buffer.map(|buffer| request(at, piece.len() as u32, buffer));
+            self.disk.bounce = self.run(Some(buffer), deadline, make)?.buffer;
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Submits and waits, over as many lives of the backend as it takes.
+    fn run(
+        &mut self,
+        mut buffer: Option<Buffer<'p, P, PAGES>>,
+        deadline: u64,
+        make: impl Fn(Option<Buffer<'p, P, PAGES>>) -> Option<Request<'p, P, PAGES>>,
+    ) -> Result<Completed<'p, P, PAGES>, RequestError> {
+        if self.disk.outstanding > 0 {
+            self.disk.bounce = buffer;
+            return Err(Misuse::RequestsInFlight.into());
+        }
+        loop {
+            let Some(request) = make(buffer.take()) else { return Err(RequestError::Disconnected) };
+            buffer = match self.disk.submit(request) {
+                Ok(ticket) => match self.ended(&ticket, deadline)? {
+                    Completed { result: Err(RequestError::Disconnected), buffer, .. } => buffer,
+                    Completed { result: Err(error), buffer, .. } => {
+                        self.disk.bounce = buffer;
+                        return Err(error);
+                    }
+                    completed => return Ok(completed),
+                },
+                Err(rejected) if rejected.error == RequestError::Disconnected => rejected.request.buffer,
+                Err(rejected) => {
+                    self.disk.bounce = rejected.request.buffer;
+                    return Err(rejected.error);
+                }
+            };
+            if let Err(error) = self.reconnect(deadline) {
+                self.disk.bounce = buffer;
+                return Err(error);
+            }
+            self.disk.link.counters.replays += 1;
+        }
+    }
+
+    /// Waits for this request, or for the end of its queue.
+    fn ended(&mut self, ticket: &Ticket, deadline: u64) -> Result<Completed<'p, P, PAGES>, RequestError> {
+        loop {
+            let late = self.disk.link.platform().now() >= deadline;
+            if let Some(completed) = self.disk.take()? {
+                return Ok(completed);
+            }
+            self.look()?;
+            if self.disk.link.is_detached() {
+                continue;
+            }
+            if late {
+                self.disk.give_up(ticket);
+                return Err(RequestError::TimedOut);
+            }
+            if self.disk.link.arm()? == Park::Armed {
+                self.bus.wait(deadline).map_err(bus_failure)?;
+            }
+        }
+    }
+
+    /// Hears what the host says of the disk. A configuration that cannot be is told when the disk is opened.
+    fn look(&mut self) -> Result<(), RequestError> {
+        self.bus.poll().map_err(bus_failure)?;
+        let _ = self.disk.refresh(self.bus);
+        Ok(())
+    }
+
+    /// Waits until the backend is back, and opens the disk anew.
+    fn reconnect(&mut self, deadline: u64) -> Result<(), RequestError> {
+        let sealed = *self.disk.link.sealed();
+        loop {
+            self.look()?;
+            let device = self.bus.device(sealed.device).ok_or(RequestError::Disconnected)?;
+            let is_back = device.state == DeviceState::OFFERED && device.epoch > sealed.epoch;
+            if is_back && self.disk.link.is_detached() {
+                match self.disk.reopen(self.bus, deadline) {
+                    Ok(()) => return Ok(()),
+                    // Lost again meanwhile: wait for the next one.
+                    Err(BusError::Refused(CallError::BACKEND | CallError::STALE | CallError::BUSY)) => {}
+                    Err(error) => return Err(bus_failure(error)),
+                }
+            }
+            if self.disk.link.platform().now() >= deadline {
+                return Err(RequestError::TimedOut);
+            }
+            self.bus.wait(deadline).map_err(bus_failure)?;
+        }
+    }
+}
+
+/// A bus that fails takes its devices with it.
+fn bus_failure(error: BusError) -> RequestError {
+    match error {
+        BusError::TimedOut => RequestError::TimedOut,
+        BusError::PeerFault(fault) => fault.into(),
+        _ => RequestError::Disconnected,
+    }
+}

@@ -1,0 +1,89 @@
+//! Blocking calls of a disk whose backend goes and comes back.
+
+use super::*;
+use pvkit_abi::bus::Kind as MessageKind;
+use pvkit_guest_drivers::error::RequestError;
+
+#[test]
+fn what_was_under_way_is_done_again_and_nothing_leaks() {
+    let platform = with_disk();
+    let memory = platform.pages.0.clone();
+    let (mut bus, mut disk) = open_disk(&platform);
+    disk.write(0, &[1; 512], LATE).unwrap();
+    let before = memory.live();
+    for round in 1..=3_u8 {
+        let mut host = platform.calls.host();
+        host.disconnect(1);
+        host.reconnect(1);
+        drop(host);
+        let data = pattern(100 * 1024 + 512);
+        disk.over(&mut bus).write(4096, &data, LATE).unwrap();
+        disk.over(&mut bus).write_fua(512, &[round; 512], LATE).unwrap();
+        let mut back = vec![0; data.len()];
+        disk.over(&mut bus).read(4096, &mut back, LATE).unwrap();
+        assert!(back == data, "round {round}");
+        disk.over(&mut bus).flush(LATE).unwrap();
+        let counters = disk.counters();
+        assert_eq!((counters.reconnects, counters.replays), (round.into(), round.into()));
+    }
+    let mut both = [0; 1024];
+    disk.read(0, &mut both, LATE).unwrap();
+    assert_eq!((both[0], both[512]), (1, 3));
+    assert_eq!((memory.live(), memory.leaked()), (before, 0));
+}
+
+#[test]
+fn a_call_waits_for_the_backend_until_its_deadline_and_the_next_one_finds_it() {
+    let platform = with_disk();
+    let (mut bus, mut disk) = open_disk(&platform);
+    platform.calls.host().disconnect(1);
+    let soon = 1 << 20;
+    assert_eq!(disk.over(&mut bus).write(0, &[7; 512], soon), Err(RequestError::TimedOut));
+    assert_eq!((disk.outstanding(), disk.counters().quarantined), (0, 0));
+    platform.calls.host().reconnect(1);
+    disk.over(&mut bus).write(0, &[8; 512], LATE).unwrap();
+    let mut back = [0; 512];
+    disk.over(&mut bus).read(0, &mut back, LATE).unwrap();
+    assert_eq!(back, [8; 512]);
+    assert_eq!(disk.counters().reconnects, 1);
+}
+
+#[test]
+fn a_disk_that_is_taken_away_for_good_is_gone_at_once() {
+    let platform = with_disk();
+    let (mut bus, mut disk) = open_disk(&platform);
+    let mut host = platform.calls.host();
+    host.disconnect(1);
+    host.message(MessageKind::RESCIND, 1, u64::MAX, &[]);
+    host.deliver();
+    drop(host);
+    assert_eq!(disk.over(&mut bus).write(0, &[7; 512], LATE), Err(RequestError::Disconnected));
+}
+
+#[test]
+fn a_disk_with_other_blocks_is_not_taken_again() {
+    let platform = with_disk();
+    let (mut bus, mut disk) = open_disk(&platform);
+    let mut host = platform.calls.host();
+    host.disconnect(1);
+    // The logical block stands behind the capacity.
+    host.devices[0].offer.config[8..12].copy_from_slice(&4096_u32.to_le_bytes());
+    host.reconnect(1);
+    drop(host);
+    assert_eq!(disk.over(&mut bus).write(0, &[7; 512], LATE), Err(RequestError::Disconnected));
+    assert_eq!(disk.counters().reconnects, 0);
+}
+
+#[test]
+fn a_host_that_goes_and_comes_for_ever_costs_a_deadline() {
+    let platform = with_disk();
+    let (mut bus, mut disk) = open_disk(&platform);
+    let mut host = platform.calls.host();
+    host.disconnect(1);
+    for _ in 0..100 {
+        host.reconnect(1);
+        host.disconnect(1);
+    }
+    drop(host);
+    assert_eq!(disk.over(&mut bus).flush(1 << 20), Err(RequestError::TimedOut));
+}
