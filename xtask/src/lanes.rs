@@ -348,8 +348,17 @@ pub const LANES: &[Lane] = &[
         stage: Stage::Test,
         needs: &[Need::Kvm, Need::NoneTarget, Need::Mke2fs],
         steps: &[tests("cargo test --no-fail-fast -p pvkit --lib --bins --tests -- --show-output")],
-        limit: seconds(600),
-        full: None,
+        limit: seconds(900),
+        full: Some(Full {
+            steps: &[
+                tests("cargo test --no-fail-fast -p pvkit --lib --bins --tests -- --show-output"),
+                tests_with(
+                    "cargo test --release -p pvkit --test driver_domain_kills -- --show-output",
+                    &[("PVKIT_KILLS", "1000")],
+                ),
+            ],
+            limit: seconds(1800),
+        }),
     },
     Lane {
         name: "mutants",

@@ -127,6 +127,17 @@ pub const SCENARIOS: &[Scenario] = &[
         full: false,
     },
     Scenario {
+        name: "domain-long",
+        protects: "The same over a hundred kills.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: concat!("KILLS=100\n", include_str!("scripts/module.sh"), include_str!("scripts/domain.sh")),
+        parts: &[Part::Pvkit, Part::Tools(TOOLS), Part::Guests(&[MODULE])],
+        limit: seconds(1500),
+        natively: true,
+        full: true,
+    },
+    Scenario {
         name: "net",
         protects: "Each stock kernel's frames pass whole and in both directions, by each offload and without, in RAM and a window.",
         kernel: CLOUD,

@@ -193,10 +193,11 @@ impl Keeper<'_> {
                     answer(stale);
                     return true;
                 }
+                // That there is none was told already.
+                Err(BackendError::NoDaemon(_)) => {}
                 Err(why) => {
                     let why = why.to_string();
-                    // The absence of a daemon was told already.
-                    if why != last && !why.contains("no backend listens") {
+                    if why != last {
                         self.owner.log(format!("backend {} is not back: {why}", self.backend.path.display()));
                     }
                     last = why;
