@@ -314,6 +314,20 @@ mod tests {
     }
 
     #[test]
+    fn whoever_has_the_windows_file_can_neither_resize_nor_seal_it() {
+        let ram = GuestRam::scattered(&[(0, 0x2000)], Some((0x20_0000, 0x2000))).unwrap();
+        let given = ram.window_file().unwrap();
+        // As another process would: by its own descriptor, opened anew.
+        use std::os::fd::AsRawFd;
+        let anew = File::options().read(true).write(true).open(format!("/proc/self/fd/{}", given.as_raw_fd())).unwrap();
+        for file in [&given, &anew] {
+            assert!(file.set_len(0x1000).is_err() && file.set_len(0x4000).is_err());
+            assert!(rustix::fs::fcntl_add_seals(file, rustix::fs::SealFlags::WRITE).is_err());
+        }
+        assert_eq!(given.metadata().unwrap().len(), 0x2000);
+    }
+
+    #[test]
     fn extents_of_one_file_are_different_memory() {
         let ram = GuestRam::scattered(&[(0, 0x1000), (0x10_0000, 0x1000)], None).unwrap();
         ram.write(GuestAddr(0), b"low").unwrap();
