@@ -84,7 +84,7 @@ fn networks_that_cannot_be_had_are_named_with_the_remedy() {
     refuses_net("tap=much-too-long-a-name", &["much-too-long-a-name", "1 to 15"]);
     refuses_net("fd=0", &["TAP"]);
     refuses_net("fd=4095", &["fd=4095", "tap=NAME"]);
-    refuses_net("bridge", &["`bridge`", "user, tap=NAME, fd=N, passt=SOCKET, none"]);
+    refuses_net("bridge", &["`bridge`", "user, tap=NAME, fd=N, passt=SOCKET, backend=SOCKET, none"]);
     refuses_net("user,mac=01:00:5e:00:00:01", &["mac=01:00:5e", "even"]);
     refuses_net("user,mtu=100000", &["mtu=100000", "9000"]);
     refuses_net("user,mtu=68", &["68", "576"]);

@@ -198,7 +198,7 @@ pub const SCENARIOS: &[Scenario] = &[
         parts: &[Part::Mutants, Part::Guests(&[HOSTILE])],
         limit: seconds(330),
         natively: true,
-        full: false,
+        full: true,
     },
     Scenario {
         name: "hostile-long",
