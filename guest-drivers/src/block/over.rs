@@ -180,7 +180,8 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Over<'_, 'p, P, N, PAG
                     return Err(rejected.error);
                 }
             };
-            if let Err(error) = self.reconnect(deadline) {
+            // A backend may die with each request, and each time be back at once.
+            if let Err(error) = self.in_time(deadline).and_then(|()| self.reconnect(deadline)) {
                 self.disk.bounce = buffer;
                 return Err(error);
             }
@@ -222,7 +223,8 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Over<'_, 'p, P, N, PAG
         loop {
             self.look()?;
             let device = self.bus.device(sealed.device).ok_or(RequestError::Disconnected)?;
-            let is_back = device.state == DeviceState::OFFERED && device.epoch > sealed.epoch;
+            let (epoch, is_back) =
+                (device.epoch, device.state == DeviceState::OFFERED && device.epoch > sealed.epoch);
             if is_back && self.disk.link.is_detached() {
                 match self.disk.reopen(self.bus, deadline) {
                     Ok(()) => return Ok(()),
@@ -231,11 +233,16 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Over<'_, 'p, P, N, PAG
                     Err(error) => return Err(bus_failure(error)),
                 }
             }
-            if self.disk.link.platform().now() >= deadline {
-                return Err(RequestError::TimedOut);
+            self.in_time(deadline)?;
+            // The next offer may have come with the answer to the one before.
+            if self.bus.device(sealed.device).is_some_and(|device| device.epoch == epoch) {
+                self.bus.wait(deadline).map_err(bus_failure)?;
             }
-            self.bus.wait(deadline).map_err(bus_failure)?;
         }
+    }
+
+    fn in_time(&self, deadline: u64) -> Result<(), RequestError> {
+        if self.disk.link.platform().now() < deadline { Ok(()) } else { Err(RequestError::TimedOut) }
     }
 }
 

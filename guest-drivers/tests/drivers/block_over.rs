@@ -87,3 +87,49 @@ fn a_host_that_goes_and_comes_for_ever_costs_a_deadline() {
     drop(host);
     assert_eq!(disk.over(&mut bus).flush(1 << 20), Err(RequestError::TimedOut));
 }
+
+#[test]
+fn a_backend_that_dies_with_each_request_costs_a_deadline_although_every_reopening_works() {
+    let platform = with_disk();
+    let (mut bus, mut disk) = open_disk(&platform);
+    let mut host = platform.calls.host();
+    host.deaf = true;
+    for _ in 0..1000 {
+        host.happenings.push_back(Box::new(|host| {
+            host.disconnect(1);
+            host.reconnect(1);
+        }));
+    }
+    drop(host);
+    let soon = platform.calls.host().clock() + 100_000;
+    assert_eq!(disk.over(&mut bus).write(0, &[7; 512], soon), Err(RequestError::TimedOut));
+    assert!(disk.counters().reconnects < 100);
+    let mut host = platform.calls.host();
+    host.happenings.clear();
+    host.deaf = false;
+    host.ring(1);
+    drop(host);
+    disk.over(&mut bus).write(0, &[8; 512], LATE).unwrap();
+}
+
+#[test]
+fn an_offer_that_came_while_the_one_before_was_answered_is_taken_without_a_sleep() {
+    let platform = with_disk();
+    let (mut bus, mut disk) = open_disk(&platform);
+    let mut host = platform.calls.host();
+    host.disconnect(1);
+    host.reconnect(1);
+    // During the wait for the answer to ACCEPT: it is for an epoch that is over then.
+    host.answers_left = 0;
+    host.happenings.push_back(Box::new(|host| {
+        host.disconnect(1);
+        host.reconnect(1);
+        host.answers_left = u32::MAX;
+        host.kick();
+    }));
+    let before = host.counts.vain_waits;
+    drop(host);
+    disk.over(&mut bus).write(0, &[7; 512], LATE).unwrap();
+    assert_eq!(disk.counters().reconnects, 1);
+    assert_eq!(platform.calls.host().counts.vain_waits, before);
+}
