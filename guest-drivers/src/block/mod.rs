@@ -67,6 +67,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         let known = BlockFeatures::all().bits();
         let wanted = Wanted { class: Class::BLOCK, queues: 1, known, depth, policy, deadline };
         let mut link = Link::open(bus, device, &wanted)?;
+        link.drain_after_the_end();
         match Self::judge(&link, &config) {
             Ok((geometry, features, max_segments)) => Ok(Self {
                 link,
@@ -131,7 +132,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
     }
 
     /// Follows what the bus has learnt of the disk: a new size, or that it is gone. Says whether the geometry changed.
-    /// If the queue is detached, [`Block::poll`] hands back what was in flight.
+    /// If the queue is detached, [`Block::poll`] hands on what had completed before, then hands back what was in flight.
     ///
     /// # Errors
     /// A configuration that cannot be, or that changes what is fixed for the device's life: the old one stays.

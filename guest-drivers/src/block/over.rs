@@ -59,6 +59,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         let judged = config.as_ref().map(|config| Self::judge(&link, config));
         match judged {
             Some(Ok((geometry, ..))) if same && geometry.logical_block == self.geometry.logical_block => {
+                link.drain_after_the_end();
                 link.counters = self.link.counters;
                 link.counters.reconnects += 1;
                 self.geometry = geometry;
@@ -223,8 +224,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Over<'_, 'p, P, N, PAG
         loop {
             self.look()?;
             let device = self.bus.device(sealed.device).ok_or(RequestError::Disconnected)?;
-            let (epoch, is_back) =
-                (device.epoch, device.state == DeviceState::OFFERED && device.epoch > sealed.epoch);
+            let (epoch, is_back) = (device.epoch, device.state == DeviceState::OFFERED && device.epoch > sealed.epoch);
             if is_back && self.disk.link.is_detached() {
                 match self.disk.reopen(self.bus, deadline) {
                     Ok(()) => return Ok(()),

@@ -192,16 +192,14 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
 
     /// The next completion that is there; those of abandoned requests are dealt with on the way.
     pub(super) fn take(&mut self) -> Result<Option<Completed<'p, P, PAGES>>, RequestError> {
-        if self.link.is_detached() {
-            return Ok(self.take_lost());
-        }
         // A completion leaves the ring at each turn, and only those in flight can come.
         while let Some(ended) = self.link.take()? {
             if let Some(completed) = self.finish(ended.id, ended.result)? {
                 return Ok(Some(completed));
             }
         }
-        Ok(None)
+        // What was completed before the queue ended was taken: nothing more comes.
+        Ok(if self.link.is_detached() { self.take_lost() } else { None })
     }
 
     /// Something that was in flight when the queue was detached: it never completes, its buffer is the guest's again.

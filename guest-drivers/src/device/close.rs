@@ -38,7 +38,14 @@ impl<P: Platform, const N: usize, const C: usize> Link<'_, P, N, C> {
 
     fn detach(&mut self) {
         self.life = Life::Detached;
-        self.rings.free(self.platform);
+        if !self.drains {
+            self.rings.free(self.platform);
+        }
+    }
+
+    /// What was completed before the queue ended is not lost with it: [`Link::take`] goes on until nothing is left.
+    pub(crate) const fn drain_after_the_end(&mut self) {
+        self.drains = true;
     }
 
     /// Has the host drain and detach the queue; the grant ends with it. After `Ok` nothing that was in flight can be
@@ -82,6 +89,9 @@ pub(crate) fn close_device<P: Platform>(bus: &mut Bus<'_, P>, sealed: &Sealed, d
 
 impl<P: Platform, const N: usize, const C: usize> Drop for Link<'_, P, N, C> {
     fn drop(&mut self) {
+        if self.is_detached() {
+            self.rings.free(self.platform);
+        }
         // Pages have no destructor: what `close` did not free is leaked here.
         self.platform.note_leak(self.rings.len());
     }

@@ -95,6 +95,8 @@ pub(crate) struct Link<'p, P: Platform, const N: usize, const C: usize = 1> {
     grant: Grant,
     sealed: Sealed,
     life: Life,
+    /// Completions that were published before the end are still taken after it; the ring pages stay until then.
+    drains: bool,
     revision: u32,
     spin: AdaptiveSpin,
     pub(crate) counters: QueueCounters,
@@ -150,13 +152,20 @@ impl<'p, P: Platform, const N: usize, const C: usize> Link<'p, P, N, C> {
     /// # Errors
     /// As for `take`.
     pub(crate) fn take_wide(&mut self) -> Result<Option<(Completed, [u64; C])>, HostFault> {
-        if self.is_detached() {
+        let over = self.is_detached();
+        if over && !self.drains {
             return Ok(None);
         }
         let taken = match self.held.take() {
             Some(held) => Some(held),
+            // Nobody is told any more of a host that broke the protocol and is gone.
+            None if over => self.queue.take_wide().ok().flatten(),
             None => self.queue.take_wide().map_err(HostFault::Ring)?,
         };
+        if over && taken.is_none() {
+            self.drains = false;
+            self.rings.free(self.platform);
+        }
         self.counters.completions += u64::from(taken.is_some());
         Ok(taken)
     }

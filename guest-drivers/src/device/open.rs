@@ -121,6 +121,7 @@ impl<'p, P: Platform, const N: usize, const C: usize> Link<'p, P, N, C> {
             grant,
             sealed: *sealed,
             life: Life::Open,
+            drains: false,
             revision: 0,
             spin: AdaptiveSpin::new(platform.spin_limit()),
             counters: QueueCounters::default(),

@@ -153,3 +153,26 @@ fn the_interrupt_door_keeps_to_its_budget_and_then_asks_for_the_next_interrupt()
     platform.calls.host().ring(1);
     assert_eq!(platform.calls.host().counts.interrupts, interrupts + 1);
 }
+
+#[test]
+fn what_completed_before_the_backend_went_is_told_as_completed() {
+    let platform = with_disk();
+    let memory = platform.pages.0.clone();
+    let (mut bus, mut disk) = open_disk(&platform);
+    let before = memory.live();
+    let mut done = buffer(&platform, 1);
+    done.write(0, &[9; PAGE_SIZE]).unwrap();
+    let done = disk.submit(Request::write(0, PAGE_SIZE as u32, done)).unwrap().id();
+    platform.calls.host().deaf = true;
+    let lost = disk.submit(Request::read(0, PAGE_SIZE as u32, buffer(&platform, 1))).unwrap().id();
+    platform.calls.host().disconnect(1);
+    bus.poll().unwrap();
+    disk.refresh(&bus).unwrap();
+    let mut told = Vec::new();
+    disk.poll(10, |completed| told.push((completed.id, completed.result))).unwrap();
+    assert_eq!(told, [(done, Ok(0)), (lost, Err(RequestError::Disconnected))]);
+    assert_eq!(disk.outstanding(), 0);
+    drop(disk);
+    assert!(memory.live() < before, "the rings are free");
+    assert_eq!(memory.leaked(), 0);
+}
