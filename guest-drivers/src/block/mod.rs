@@ -7,7 +7,7 @@
 //! deadline that passed it stays here, quarantined, until its completion comes or [`Block::close`] succeeds.
 //! Dropping a `Block` with requests in flight leaks their pages and says so to the platform.
 //!
-//! *Invariants.* `slots[id]` is occupied exactly while `id` is in flight.
+//! *Invariants.* `pending.slots[id]` is occupied exactly while `id` is in flight.
 
 #[cfg(feature = "async")]
 mod asynchronous;
@@ -15,6 +15,7 @@ mod blocking;
 mod geometry;
 mod over;
 mod polled;
+mod recovery;
 mod request;
 mod stage;
 
@@ -30,7 +31,7 @@ use crate::bus::Bus;
 use crate::device::{GrantPolicy, Link, QueueCounters, Sealed, Wanted};
 use crate::error::{BusError, HostFault, RequestError};
 use crate::platform::Platform;
-use polled::Slot;
+use polled::{Pending, Slot};
 use pvkit_abi::PAGE_SIZE;
 use pvkit_abi::block::BlockFeatures;
 use pvkit_abi::bus::Class;
@@ -43,9 +44,11 @@ pub struct Block<'p, P: Platform, const N: usize = 32, const PAGES: usize = 16> 
     geometry: Geometry,
     features: BlockFeatures,
     max_segments: u32,
-    slots: [Option<Slot<'p, P, PAGES>>; N],
+    pending: Pending<'p, P, N, PAGES>,
     /// Occupied slots that someone waits for.
     outstanding: usize,
+    /// What is in flight when the backend goes waits for [`Block::recover`].
+    replays: bool,
     /// The blocking calls' buffer, while none of them is under way.
     bounce: Option<Buffer<'p, P, PAGES>>,
 }
@@ -75,8 +78,9 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
                 geometry,
                 features,
                 max_segments,
-                slots: [const { None }; N],
+                pending: Pending::new(),
                 outstanding: 0,
+                replays: false,
                 bounce: None,
             }),
             Err(fault) => {
@@ -162,7 +166,8 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
     /// What is in quarantine on a queue that is detached is free.
     fn reclaim(&mut self) {
         if self.link.is_detached() {
-            self.slots
+            self.pending
+                .slots
                 .iter_mut()
                 .filter(|slot| slot.as_ref().is_some_and(Slot::is_abandoned))
                 .for_each(|slot| *slot = None);
@@ -182,7 +187,7 @@ impl<P: Platform, const N: usize, const PAGES: usize> Drop for Block<'_, P, N, P
         if self.link.is_detached() {
             return;
         }
-        for slot in self.slots.iter_mut().filter_map(Option::take) {
+        for slot in self.pending.slots.iter_mut().filter_map(Option::take) {
             slot.leak(self.link.platform());
         }
     }

@@ -7,15 +7,13 @@
 //! *Waiting.* For the queue and the bus together: both event words are armed, both are looked at once more, then it sleeps. Nothing
 //! is polled by the clock.
 
+use super::recovery::bus_failure;
 use super::{Block, Completed, Geometry, Request};
 use crate::buffer::Buffer;
 use crate::bus::Bus;
-use crate::device::{Link, Wanted};
-use crate::error::{BusError, Misuse, RequestError};
+use crate::error::{Misuse, RequestError};
 use crate::platform::Platform;
 use pvkit_abi::block::BlockFeatures;
-use pvkit_abi::bus::{Class, DeviceState};
-use pvkit_abi::status::CallError;
 use pvkit_ring::{Park, Ticket};
 
 /// A disk with its bus. Made for a call or a few, and given up again.
@@ -29,53 +27,6 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
     /// Blocking calls that wait for a backend that is lost, until their deadline.
     pub const fn over<'a>(&'a mut self, bus: &'a mut Bus<'p, P>) -> Over<'a, 'p, P, N, PAGES> {
         Over { disk: self, bus }
-    }
-
-    /// Opens a disk anew whose backend is back, exactly as it was sealed. What was in flight is the caller's again before
-    /// ([`Block::poll`]). May be called again after an error.
-    ///
-    /// # Errors
-    /// [`Misuse::RequestsInFlight`] while the old queue is not detached or was not emptied; what the host refuses or does not answer
-    /// in time; [`BusError::Unsupported`] for a disk that is less than it was.
-    pub fn reopen(&mut self, bus: &mut Bus<'p, P>, deadline: u64) -> Result<(), BusError> {
-        if !self.link.is_detached() || self.outstanding > 0 {
-            return Err(Misuse::RequestsInFlight.into());
-        }
-        let old = *self.link.sealed();
-        let wanted = Wanted {
-            class: Class::BLOCK,
-            queues: 1,
-            known: old.features,
-            depth: old.depth,
-            policy: self.policy,
-            deadline,
-        };
-        let mut link = Link::open(bus, old.device, &wanted)?;
-        let new = *link.sealed();
-        let config = bus.device(old.device).map(|device| device.offer.config);
-        let same = (new.features, new.depth, new.version) == (old.features, old.depth, old.version)
-            && new.max_transfer >= old.max_transfer
-            && new.max_segments >= old.max_segments;
-        let judged = config.as_ref().map(|config| Self::judge(&link, config));
-        match judged {
-            Some(Ok((geometry, ..))) if same && geometry.logical_block == self.geometry.logical_block => {
-                link.drain_after_the_end();
-                link.counters = self.link.counters;
-                link.counters.reconnects += 1;
-                self.geometry = geometry;
-                let mut old = core::mem::replace(&mut self.link, link);
-                // A port that the host keeps is lost, no more.
-                let _ = old.close(bus, deadline);
-                Ok(())
-            }
-            other => {
-                link.close(bus, deadline)?;
-                match other {
-                    Some(Err(fault)) => Err(fault.into()),
-                    _ => Err(BusError::Unsupported { what: "a disk that is less than it was", value: new.features }),
-                }
-            }
-        }
     }
 }
 
@@ -182,7 +133,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Over<'_, 'p, P, N, PAG
                 }
             };
             // A backend may die with each request, and each time be back at once.
-            if let Err(error) = self.in_time(deadline).and_then(|()| self.reconnect(deadline)) {
+            if let Err(error) = self.in_time(deadline).and_then(|()| self.disk.reconnect(self.bus, deadline)) {
                 self.disk.bounce = buffer;
                 return Err(error);
             }
@@ -218,39 +169,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Over<'_, 'p, P, N, PAG
         Ok(())
     }
 
-    /// Waits until the backend is back, and opens the disk anew.
-    fn reconnect(&mut self, deadline: u64) -> Result<(), RequestError> {
-        let sealed = *self.disk.link.sealed();
-        loop {
-            self.look()?;
-            let device = self.bus.device(sealed.device).ok_or(RequestError::Disconnected)?;
-            let (epoch, is_back) = (device.epoch, device.state == DeviceState::OFFERED && device.epoch > sealed.epoch);
-            if is_back && self.disk.link.is_detached() {
-                match self.disk.reopen(self.bus, deadline) {
-                    Ok(()) => return Ok(()),
-                    // Lost again meanwhile: wait for the next one.
-                    Err(BusError::Refused(CallError::BACKEND | CallError::STALE | CallError::BUSY)) => {}
-                    Err(error) => return Err(bus_failure(error)),
-                }
-            }
-            self.in_time(deadline)?;
-            // The next offer may have come with the answer to the one before.
-            if self.bus.device(sealed.device).is_some_and(|device| device.epoch == epoch) {
-                self.bus.wait(deadline).map_err(bus_failure)?;
-            }
-        }
-    }
-
     fn in_time(&self, deadline: u64) -> Result<(), RequestError> {
         if self.disk.link.platform().now() < deadline { Ok(()) } else { Err(RequestError::TimedOut) }
-    }
-}
-
-/// A bus that fails takes its devices with it.
-fn bus_failure(error: BusError) -> RequestError {
-    match error {
-        BusError::TimedOut => RequestError::TimedOut,
-        BusError::PeerFault(fault) => fault.into(),
-        _ => RequestError::Disconnected,
     }
 }

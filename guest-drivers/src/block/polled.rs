@@ -12,17 +12,17 @@ use pvkit_ring::{Notify, Park, Ticket};
 /// One request that the host has.
 #[derive(Debug)]
 pub(super) struct Slot<'p, P: Platform, const PAGES: usize> {
-    op: BlockOp,
-    length: u64,
-    buffer: Option<Buffer<'p, P, PAGES>>,
+    pub(super) request: Request<'p, P, PAGES>,
+    /// Ascends with each submission.
+    pub(super) order: u64,
     /// Nobody waits for it any more.
     abandoned: bool,
 }
 
 impl<'p, P: Platform, const PAGES: usize> Slot<'p, P, PAGES> {
     /// The slot of a request that is about to be published: its buffer is the driver's from now on.
-    pub(super) const fn of(request: &mut Request<'p, P, PAGES>) -> Self {
-        Self { op: request.op, length: request.length, buffer: request.buffer.take(), abandoned: false }
+    pub(super) const fn of(request: &mut Request<'p, P, PAGES>, order: u64) -> Self {
+        Self { request: request.take(), order, abandoned: false }
     }
 
     pub(super) const fn is_abandoned(&self) -> bool {
@@ -31,7 +31,7 @@ impl<'p, P: Platform, const PAGES: usize> Slot<'p, P, PAGES> {
 
     /// The driver goes away without the host's leave: what the host may still write to is leaked.
     pub(super) fn leak(self, platform: &P) {
-        if let Some(buffer) = self.buffer {
+        if let Some(buffer) = self.request.buffer {
             platform.note_leak(buffer.leak());
         }
     }
@@ -66,6 +66,45 @@ pub struct Progress {
     pub more: bool,
 }
 
+/// What the host has, by id.
+#[derive(Debug)]
+pub(super) struct Pending<'p, P: Platform, const N: usize, const PAGES: usize> {
+    pub(super) slots: [Option<Slot<'p, P, PAGES>>; N],
+    /// Requests submitted so far.
+    submissions: u64,
+}
+
+impl<'p, P: Platform, const N: usize, const PAGES: usize> Pending<'p, P, N, PAGES> {
+    pub(super) const fn new() -> Self {
+        Self { slots: [const { None }; N], submissions: 0 }
+    }
+
+    /// The ids that are in flight, in the order of their submission; how many.
+    pub(super) fn in_order(&self, ids: &mut [u16; N]) -> usize {
+        let mut count = 0;
+        for ((id, _), place) in (0u16..).zip(&self.slots).filter(|(_, slot)| slot.is_some()).zip(ids.iter_mut()) {
+            *place = id;
+            count += 1;
+        }
+        let order = |id: &u16| self.slots.get(usize::from(*id)).and_then(Option::as_ref).map(|slot| slot.order);
+        ids.get_mut(..count).unwrap_or_default().sort_unstable_by_key(order);
+        count
+    }
+
+    /// Takes a request back that was not published.
+    pub(super) fn withdraw(&mut self, id: u16) -> Option<Request<'p, P, PAGES>> {
+        Some(self.slots.get_mut(usize::from(id))?.take()?.request)
+    }
+
+    /// Keeps a request that is about to be published. `id` is free, and below the depth, which is at most `N`.
+    pub(super) fn keep(&mut self, id: u16, request: &mut Request<'p, P, PAGES>) {
+        if let Some(slot) = self.slots.get_mut(usize::from(id)) {
+            self.submissions += 1;
+            *slot = Some(Slot::of(request, self.submissions));
+        }
+    }
+}
+
 impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES> {
     /// Publishes one request, and rings if the host sleeps.
     ///
@@ -79,7 +118,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
             Err(error) => return Err(Rejected { request, error }),
         };
         let mut batch = queue.batch();
-        match rules.stage(&mut batch, &mut self.slots, &mut request) {
+        match rules.stage(&mut batch, &mut self.pending, &mut request) {
             Ok(ticket) => {
                 let notify = batch.commit();
                 self.published(1, notify);
@@ -107,7 +146,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         let mut batch = queue.batch();
         let mut rejected = Ok(());
         for mut request in requests {
-            match rules.stage(&mut batch, &mut self.slots, &mut request) {
+            match rules.stage(&mut batch, &mut self.pending, &mut request) {
                 Ok(ticket) => tickets(ticket),
                 Err(error) => {
                     rejected = Err(Rejected { request, error });
@@ -126,7 +165,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         self.link.published(count, notify);
     }
 
-    const fn rules(&self) -> Rules {
+    pub(super) const fn rules(&self) -> Rules {
         Rules {
             geometry: self.geometry,
             features: self.features,
@@ -199,15 +238,15 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
             }
         }
         // What was completed before the queue ended was taken: nothing more comes.
-        Ok(if self.link.is_detached() { self.take_lost() } else { None })
+        Ok(if self.link.is_detached() && !self.replays { self.take_lost() } else { None })
     }
 
     /// Something that was in flight when the queue was detached: it never completes, its buffer is the guest's again.
     fn take_lost(&mut self) -> Option<Completed<'p, P, PAGES>> {
-        let (id, slot) = (0u16..).zip(self.slots.iter_mut()).find(|(_, slot)| slot.is_some())?;
-        let Slot { buffer, .. } = slot.take()?;
+        let (id, slot) = (0u16..).zip(self.pending.slots.iter_mut()).find(|(_, slot)| slot.is_some())?;
+        let Slot { request, .. } = slot.take()?;
         self.outstanding = self.outstanding.saturating_sub(1);
-        Some(Completed { id, buffer, result: Err(RequestError::Disconnected) })
+        Some(Completed { id, buffer: request.buffer, result: Err(RequestError::Disconnected) })
     }
 
     /// A completion left the ring: its buffer is the guest's again. `None` if nobody waits for it.
@@ -216,9 +255,10 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         id: u16,
         result: CompletionResult,
     ) -> Result<Option<Completed<'p, P, PAGES>>, RequestError> {
-        let slot = self.slots.get_mut(usize::from(id)).and_then(Option::take);
+        let slot = self.pending.slots.get_mut(usize::from(id)).and_then(Option::take);
         // The ring vouches that the id was in flight.
-        let Some(Slot { op, length, buffer, abandoned }) = slot else { return Ok(None) };
+        let Some(Slot { request, abandoned, .. }) = slot else { return Ok(None) };
+        let Request { op, length, buffer, .. } = request;
         if let Some(buffer) = &buffer {
             buffer.hand_back();
         }
@@ -235,7 +275,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
 
     /// Nobody waits for the request any more; its buffer stays in quarantine.
     pub(super) fn give_up(&mut self, ticket: &Ticket) {
-        if let Some(Some(slot)) = self.slots.get_mut(usize::from(ticket.id())) {
+        if let Some(Some(slot)) = self.pending.slots.get_mut(usize::from(ticket.id())) {
             slot.abandoned = true;
             self.outstanding = self.outstanding.saturating_sub(1);
             self.link.counters.quarantined += 1;

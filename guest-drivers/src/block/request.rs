@@ -57,6 +57,11 @@ impl<'p, P: Platform, const PAGES: usize> Request<'p, P, PAGES> {
         Self { op: BlockOp::GET_ID, fua: false, position: 0, length, buffer: Some(buffer) }
     }
 
+    /// The same request with its buffer, which this one no longer has.
+    pub(super) const fn take(&mut self) -> Self {
+        Self { op: self.op, fua: self.fua, position: self.position, length: self.length, buffer: self.buffer.take() }
+    }
+
     const fn without_data(op: BlockOp, position: u64, length: u64) -> Self {
         Self { op, fua: false, position, length, buffer: None }
     }

@@ -1,6 +1,6 @@
 //! From a request to its slot in the ring: judged, described, reserved.
 
-use super::polled::Slot;
+use super::polled::Pending;
 use super::{Geometry, Request};
 use crate::buffer::Described;
 use crate::device::Grant;
@@ -25,21 +25,26 @@ impl Rules {
     pub(super) fn stage<'p, P: Platform, const N: usize, const PAGES: usize>(
         &self,
         batch: &mut Batch<'_, SharedPages, N>,
-        slots: &mut [Option<Slot<'p, P, PAGES>>; N],
+        pending: &mut Pending<'p, P, N, PAGES>,
         request: &mut Request<'p, P, PAGES>,
     ) -> Result<Ticket, RequestError> {
-        self.check(request)?;
-        let described = self.describe(request)?;
+        let described = self.judge(request)?;
         // Without the feature a write is durable at its completion anyway.
         let fua = request.fua && self.features.contains(BlockFeatures::FLUSH);
         let fua = if fua { RequestFlags::FUA } else { RequestFlags::empty() };
         let words = [request.position, described.word2, described.word3];
         let ticket = batch.reserve(request.op.0, described.flags() | fua, described.aux, words)?;
-        // The ring's ids are below the depth, which is at most `N`, and only free ones are reserved.
-        if let Some(slot) = slots.get_mut(usize::from(ticket.id())) {
-            *slot = Some(Slot::of(request));
-        }
+        pending.keep(ticket.id(), request);
         Ok(ticket)
+    }
+
+    /// Whether it may be submitted, and how its memory is named.
+    pub(super) fn judge<P: Platform, const PAGES: usize>(
+        &self,
+        request: &Request<'_, P, PAGES>,
+    ) -> Result<Described, RequestError> {
+        self.check(request)?;
+        self.describe(request)
     }
 
     fn check<P: Platform, const PAGES: usize>(&self, request: &Request<'_, P, PAGES>) -> Result<(), RequestError> {

@@ -4,6 +4,7 @@ mod block_async;
 mod block_blocking;
 mod block_over;
 mod block_polled;
+mod block_recovery;
 mod bus;
 mod console;
 mod console_async;

@@ -25,6 +25,27 @@ impl<const N: usize> FreeList<N> {
         Self { links, head: 0 }
     }
 
+    /// All free, `first` in its order before the others, which ascend. What is not below `depth`, or was named before, is
+    /// passed over.
+    pub(crate) fn led_by(depth: u32, first: impl IntoIterator<Item = u16>) -> Self {
+        let mut list = Self { links: [END; N], head: END };
+        // Not placed yet: for this long, the mark means that.
+        for link in list.links.iter_mut().take(depth as usize) {
+            *link = IN_FLIGHT;
+        }
+        let mut last = None;
+        for id in first.into_iter().chain((0u16..).take(depth as usize)) {
+            let Some(link) = list.links.get_mut(usize::from(id)).filter(|link| **link == IN_FLIGHT) else { continue };
+            *link = END;
+            match last.and_then(|last: u16| list.links.get_mut(usize::from(last))) {
+                Some(before) => *before = id,
+                None => list.head = id,
+            }
+            last = Some(id);
+        }
+        list
+    }
+
     /// Where a batch begins to walk.
     #[inline]
     pub(crate) const fn head(&self) -> u16 {

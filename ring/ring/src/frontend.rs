@@ -123,6 +123,19 @@ impl<M: Memory, const N: usize, const C: usize> WideFrontend<M, N, C> {
         Batch { queue: self, next, len: 0 }
     }
 
+    /// The ids that are reserved next, in this order; then the others. For a queue that takes over what another one had in
+    /// flight, under the same ids. Ids outside or named twice are passed over.
+    ///
+    /// False, and nothing is changed, while anything is in flight.
+    #[must_use]
+    pub fn lead_with(&mut self, ids: impl IntoIterator<Item = u16>) -> bool {
+        let idle = self.in_flight() == 0;
+        if idle {
+            self.ids = FreeList::led_by(self.depth(), ids);
+        }
+        idle
+    }
+
     /// Takes the next completion, copied out once and checked.
     ///
     /// # Errors

@@ -404,3 +404,16 @@ fn spin_of_an_overcommitted_host_never_looks() {
         assert!(!spin.run(|| panic!("looked")));
     }
 }
+
+#[test]
+fn ids_that_lead_are_reserved_first_and_every_other_one_after_them_once() {
+    let mut queue = queue(8);
+    assert!(queue.frontend.lead_with([6, 2, 6, 700, 8, 0]));
+    let mut batch = queue.frontend.batch();
+    let reserved: Vec<_> = (0..8).map(|_| batch.reserve(1, RequestFlags::empty(), 0, [0; 3]).unwrap().id()).collect();
+    assert_eq!(reserved, [6, 2, 0, 1, 3, 4, 5, 7]);
+    assert_eq!(batch.reserve(1, RequestFlags::empty(), 0, [0; 3]), Err(Full));
+    let _ = batch.commit();
+    assert!(!queue.frontend.lead_with([1]), "all are in flight");
+    assert_eq!(queue.frontend.in_flight_ids().count(), 8);
+}

@@ -1,0 +1,173 @@
+//! A disk whose backend went and came back: opened anew, and what was in flight submitted again, under the same ids.
+//!
+//! *Why again is right.* Every operation may be done twice. The host offers a disk again only when its old backend is dead and
+//! that one's I/O is drained, so no old write lands after its replay. What had completed is taken before; the rest is submitted
+//! in the order of its first submission, before anything new; its data is in buffers that are the driver's until they complete.
+
+use super::{Block, Completed};
+use crate::bus::Bus;
+use crate::device::{Link, Wanted};
+use crate::error::{BusError, Misuse, RequestError};
+use crate::platform::Platform;
+use pvkit_abi::bus::{Class, DeviceState};
+use pvkit_abi::status::CallError;
+
+impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES> {
+    /// Whether what is in flight when the backend goes is kept for [`Block::recover`]; else, as from the beginning, it is handed
+    /// back by [`Block::poll`] as [`RequestError::Disconnected`]. May be changed at any time: what is kept is handed back then.
+    pub const fn keep_for_recovery(&mut self, keep: bool) {
+        self.replays = keep;
+    }
+
+    /// Whether the queue is over: nothing can be submitted before [`Block::recover`] or [`Block::reopen`].
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.link.is_detached()
+    }
+
+    /// Waits until the backend is back, opens the disk anew, and submits again what was kept. `on_completed` gets what had
+    /// completed before, and what the disk cannot do any more. Says how many were submitted again; none, if the queue is not
+    /// over. May be called again after an error: nothing is lost by one.
+    ///
+    /// # Errors
+    /// [`RequestError::TimedOut`]; `Disconnected` for a disk that is gone for good or is less than it was: then
+    /// [`Block::keep_for_recovery`] with false, and [`Block::poll`]. [`Misuse::RequestsInFlight`] if nothing is kept and
+    /// something was in flight.
+    pub fn recover(
+        &mut self,
+        bus: &mut Bus<'p, P>,
+        deadline: u64,
+        mut on_completed: impl FnMut(Completed<'p, P, PAGES>),
+    ) -> Result<u32, RequestError> {
+        bus.poll().map_err(bus_failure)?;
+        // A configuration that cannot be is told when the disk is opened.
+        let _ = self.refresh(bus);
+        if !self.is_over() {
+            return Ok(0);
+        }
+        if !self.replays && self.outstanding > 0 {
+            return Err(Misuse::RequestsInFlight.into());
+        }
+        while let Some(completed) = self.take()? {
+            on_completed(completed);
+        }
+        self.reconnect(bus, deadline)?;
+        self.replay(on_completed)
+    }
+
+    /// Opens a disk anew whose backend is back, exactly as it was sealed. What was in flight is the caller's again before
+    /// ([`Block::poll`]). May be called again after an error.
+    ///
+    /// # Errors
+    /// [`Misuse::RequestsInFlight`] while the old queue is not detached or was not emptied; what the host refuses or does not answer
+    /// in time; [`BusError::Unsupported`] for a disk that is less than it was.
+    pub fn reopen(&mut self, bus: &mut Bus<'p, P>, deadline: u64) -> Result<(), BusError> {
+        if !self.link.is_detached() || self.outstanding > 0 {
+            return Err(Misuse::RequestsInFlight.into());
+        }
+        self.exchange(bus, deadline)
+    }
+
+    /// Another queue in the place of the one that is over.
+    fn exchange(&mut self, bus: &mut Bus<'p, P>, deadline: u64) -> Result<(), BusError> {
+        let old = *self.link.sealed();
+        let wanted = Wanted {
+            class: Class::BLOCK,
+            queues: 1,
+            known: old.features,
+            depth: old.depth,
+            policy: self.policy,
+            deadline,
+        };
+        let mut link = Link::open(bus, old.device, &wanted)?;
+        let new = *link.sealed();
+        let config = bus.device(old.device).map(|device| device.offer.config);
+        let same = (new.features, new.depth, new.version) == (old.features, old.depth, old.version)
+            && new.max_transfer >= old.max_transfer
+            && new.max_segments >= old.max_segments;
+        let judged = config.as_ref().map(|config| Self::judge(&link, config));
+        match judged {
+            Some(Ok((geometry, ..))) if same && geometry.logical_block == self.geometry.logical_block => {
+                link.drain_after_the_end();
+                link.counters = self.link.counters;
+                link.counters.reconnects += 1;
+                self.geometry = geometry;
+                let mut old = core::mem::replace(&mut self.link, link);
+                // A port that the host keeps is lost, no more.
+                let _ = old.close(bus, deadline);
+                Ok(())
+            }
+            other => {
+                link.close(bus, deadline)?;
+                match other {
+                    Some(Err(fault)) => Err(fault.into()),
+                    _ => Err(BusError::Unsupported { what: "a disk that is less than it was", value: new.features }),
+                }
+            }
+        }
+    }
+
+    /// Waits until the backend is back, and opens the disk anew.
+    pub(super) fn reconnect(&mut self, bus: &mut Bus<'p, P>, deadline: u64) -> Result<(), RequestError> {
+        let sealed = *self.link.sealed();
+        loop {
+            bus.poll().map_err(bus_failure)?;
+            let _ = self.refresh(bus);
+            let device = bus.device(sealed.device).ok_or(RequestError::Disconnected)?;
+            let (epoch, is_back) = (device.epoch, device.state == DeviceState::OFFERED && device.epoch > sealed.epoch);
+            if is_back && self.is_over() {
+                match self.exchange(bus, deadline) {
+                    Ok(()) => return Ok(()),
+                    // Lost again meanwhile: wait for the next one.
+                    Err(BusError::Refused(CallError::BACKEND | CallError::STALE | CallError::BUSY)) => {}
+                    Err(error) => return Err(bus_failure(error)),
+                }
+            }
+            if self.link.platform().now() >= deadline {
+                return Err(RequestError::TimedOut);
+            }
+            // The next offer may have come with the answer to the one before.
+            if bus.device(sealed.device).is_some_and(|device| device.epoch == epoch) {
+                bus.wait(deadline).map_err(bus_failure)?;
+            }
+        }
+    }
+
+    /// Submits again what the fresh queue does not have, under the ids that it was submitted with.
+    fn replay(&mut self, mut on_completed: impl FnMut(Completed<'p, P, PAGES>)) -> Result<u32, RequestError> {
+        let rules = self.rules();
+        for (id, slot) in (0u16..).zip(self.pending.slots.iter_mut()) {
+            // A disk may have shrunk.
+            let Some(error) = slot.as_ref().and_then(|slot| rules.judge(&slot.request).err()) else { continue };
+            let buffer = slot.take().and_then(|slot| slot.request.buffer);
+            self.outstanding = self.outstanding.saturating_sub(1);
+            on_completed(Completed { id, buffer, result: Err(error) });
+        }
+        let mut ids = [0; N];
+        let count = self.pending.in_order(&mut ids);
+        let ids = ids.get(..count).unwrap_or_default();
+        let queue = self.link.usable()?;
+        if !queue.lead_with(ids.iter().copied()) {
+            return Err(Misuse::RequestsInFlight.into());
+        }
+        let mut batch = queue.batch();
+        for id in ids {
+            let Some(mut request) = self.pending.withdraw(*id) else { continue };
+            // It was judged, and there is a slot for it: those before it have theirs.
+            rules.stage(&mut batch, &mut self.pending, &mut request)?;
+        }
+        let notify = batch.commit();
+        self.link.published(count, notify);
+        self.link.counters.replays += count as u64;
+        Ok(count as u32)
+    }
+}
+
+/// A bus that fails takes its devices with it.
+pub(super) fn bus_failure(error: BusError) -> RequestError {
+    match error {
+        BusError::TimedOut => RequestError::TimedOut,
+        BusError::PeerFault(fault) => fault.into(),
+        _ => RequestError::Disconnected,
+    }
+}
