@@ -110,7 +110,7 @@ wire_layout!(BootInfo, 880, size @ 8, flags @ 12, transport @ 16, port @ 20, vcp
 /// First CPUID leaf to try; then in steps of [`CPUID_STEP`] up to [`CPUID_LAST`].
 ///
 /// Leaf +0: eax = highest leaf, ebx ecx edx = [`CPUID_SIGNATURE`]. Leaf +1: eax = ABI version (major << 16 | minor),
-/// ebx = transport, ecx = hypercall port. Leaf +2: eax, ebx = low, high half of the boot info's address.
+/// ebx = transport, ecx = hypercall port. Leaf +2: eax, ebx = low, high half of the boot info's address, 0 without one.
 /// At CPL 3 the instruction may show the machine's own leaves: a PV guest uses its boot info.
 pub const CPUID_FIRST: u32 = 0x4000_0000;
 /// Distance of hypervisor leaf blocks.

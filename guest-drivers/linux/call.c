@@ -116,27 +116,42 @@ int pvkit_read_info(struct pvkit_host *host)
 	return 0;
 }
 
-static const struct pvkit_group_offer *offered(const struct pvkit_platform_info *info, u16 group)
+/* Whether the host has a group in the version that is spoken here. */
+static bool offered(const struct pvkit_platform_info *info, u16 group)
 {
+	const struct pvkit_group_offer *offer;
 	u32 i;
 
-	for (i = 0; i < info->group_count; i++)
-		if (info->groups[i].group == group &&
-		    info->groups[i].major == PVKIT_VERSION_CURRENT_MAJOR)
-			return &info->groups[i];
-	return NULL;
+	for (i = 0; i < info->group_count; i++) {
+		offer = &info->groups[i];
+		if (offer->group == group && offer->major == PVKIT_VERSION_CURRENT_MAJOR &&
+		    offer->minor_oldest <= PVKIT_VERSION_CURRENT_MINOR &&
+		    offer->minor_newest >= PVKIT_VERSION_CURRENT_MINOR)
+			return true;
+	}
+	return false;
 }
 
-/* Chooses what the bus and its devices need, once after each reset. */
+/*
+ * Chooses what the bus and its devices need, once after each reset; and, where
+ * it is offered, what a kernel's early console needs to go on.
+ */
 int pvkit_negotiate(struct pvkit_host *host)
 {
-	static const u16 wanted[] = { PVKIT_GROUP_EVENT, PVKIT_GROUP_BUS, PVKIT_GROUP_GRANT };
+	static const struct {
+		u16 group;
+		bool needed;
+	} wanted[] = {
+		{ PVKIT_GROUP_EVENT, true },
+		{ PVKIT_GROUP_BUS, true },
+		{ PVKIT_GROUP_GRANT, true },
+		{ PVKIT_GROUP_CONSOLE, false },
+	};
 	struct device *dev = &host->pdev->dev;
 	struct {
 		struct pvkit_negotiate ask;
 		struct pvkit_negotiate_reply reply;
 	} *both;
-	const struct pvkit_group_offer *offer;
 	long result;
 	u32 i;
 
@@ -145,20 +160,19 @@ int pvkit_negotiate(struct pvkit_host *host)
 		return -ENOMEM;
 	both->ask.size = sizeof(both->ask);
 	for (i = 0; i < ARRAY_SIZE(wanted); i++) {
-		offer = offered(host->info, wanted[i]);
-		if (!offer || offer->minor_oldest > PVKIT_VERSION_CURRENT_MINOR ||
-		    offer->minor_newest < PVKIT_VERSION_CURRENT_MINOR) {
+		if (offered(host->info, wanted[i].group)) {
+			both->ask.groups[both->ask.count++] = (struct pvkit_group_choice) {
+				.group = wanted[i].group,
+				.major = PVKIT_VERSION_CURRENT_MAJOR,
+				.minor = PVKIT_VERSION_CURRENT_MINOR,
+			};
+		} else if (wanted[i].needed) {
 			dev_err(dev, "the host does not offer version %u.%u of group %u\n",
 				PVKIT_VERSION_CURRENT_MAJOR, PVKIT_VERSION_CURRENT_MINOR,
-				wanted[i]);
+				wanted[i].group);
 			result = -PVKIT_CALL_ERROR_UNSUPPORTED;
 			goto out;
 		}
-		both->ask.groups[both->ask.count++] = (struct pvkit_group_choice) {
-			.group = wanted[i],
-			.major = PVKIT_VERSION_CURRENT_MAJOR,
-			.minor = PVKIT_VERSION_CURRENT_MINOR,
-		};
 	}
 	result = pvkit_call(host, PVKIT_CALL_NEGOTIATE, virt_to_phys(&both->ask),
 			    virt_to_phys(&both->reply), sizeof(both->reply));

@@ -95,7 +95,9 @@ void pvkit_net_control_again(struct pvkit_net *net)
 	mutex_lock(&net->control);
 	if (pvkit_net_has(net, PVKIT_NET_FEATURES_RSS))
 		tell(net, PVKIT_NET_CONTROL_SET_RSS, &net->rss, sizeof(net->rss));
-	tell_mode(net);
+	/* Before that nothing is wanted yet, and the lists' lock is not made. */
+	if (net->dev->reg_state == NETREG_REGISTERED)
+		tell_mode(net);
 	mutex_unlock(&net->control);
 }
 

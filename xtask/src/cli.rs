@@ -11,6 +11,8 @@ pub enum Order {
     Run(Selection),
     /// Run stock Linux kernels.
     Linux(linux::Options),
+    /// Look at the patches for a modified kernel, or apply them.
+    Patches(linux::PatchesOrder),
     /// Run fuzz targets.
     Fuzz(fuzz::Options),
     /// Remove the cache of downloads.
@@ -46,6 +48,7 @@ pub fn parse() -> Order {
         Some(("check", options)) => Order::Run(selection(options, Stage::Check, in_ci)),
         Some(("test", options)) => Order::Run(selection(options, Stage::Test, in_ci)),
         Some(("linux", options)) => Order::Linux(linux::options(options)),
+        Some(("patches", options)) => Order::Patches(linux::patches_order(options)),
         Some(("fuzz", options)) => Order::Fuzz(fuzz::options(options)),
         Some(("clean-cache", _)) => Order::CleanCache,
         _ => Order::Ledger,
@@ -73,6 +76,7 @@ fn command() -> Command {
         .subcommand(with_lane_options(Command::new("check").about("The quick lanes: format, lints, rules of the tree")))
         .subcommand(with_lane_options(Command::new("test").about("`check`, then every other lane")))
         .subcommand(linux::command())
+        .subcommand(linux::patches_command())
         .subcommand(fuzz::command())
         .subcommand(Command::new("ledger").about("Print the unsafe ledger for SAFETY.md, counted from the sources"))
         .subcommand(Command::new("clean-cache").about("Remove $PVKIT_CACHE (default ~/.cache/pvkit)"))

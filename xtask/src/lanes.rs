@@ -335,10 +335,10 @@ pub const LANES: &[Lane] = &[
     },
     Lane {
         name: "linux-style",
-        protects: "The modules in C read as the kernel's own critics want them: checkpatch --strict, sparse.",
+        protects: "The modules in C read as the kernel's own critics want them, and the patches apply to pristine source.",
         stage: Stage::Test,
         needs: &[Need::KernelTools, Need::KernelCritics, Need::DiskSpace, Need::DebianKernels],
-        steps: &[run("cargo xtask linux --style")],
+        steps: &[run("cargo xtask linux --style"), run("cargo xtask patches --check")],
         limit: seconds(900),
         full: None,
     },

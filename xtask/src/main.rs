@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     match cli::parse() {
         Order::Run(selection) => run(selection),
         Order::Linux(options) => linux::run(&options).unwrap_or_else(|mistake| refuse(&mistake)),
+        Order::Patches(order) => linux::run_patches(&order).unwrap_or_else(|mistake| refuse(&mistake)),
         Order::Fuzz(options) => fuzz::run(&options).unwrap_or_else(|mistake| refuse(&mistake)),
         Order::CleanCache => report(cache::clean()),
         Order::Ledger => report(Workspace::load().and_then(|workspace| checks::unsafe_ledger::table(&workspace))),

@@ -13,6 +13,7 @@
 mod boot;
 mod carrier;
 mod config;
+mod cpuid;
 mod devices;
 mod error;
 #[cfg(feature = "fuzzing")]

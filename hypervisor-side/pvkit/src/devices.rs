@@ -70,13 +70,28 @@ pub fn console(option: &ConsoleOption, input: Arc<ConsoleInput>) -> Result<Devic
     Ok(Device::Console { output: output(option)?, input, columns, rows })
 }
 
-/// The host's ends of a stock kernel's serial line.
-///
-/// # Errors
-/// The file cannot be made.
-pub fn serial(option: &ConsoleOption, typed: Arc<ConsoleInput>) -> Result<SerialLine, Failure> {
-    let input = (*option == ConsoleOption::Stdio).then_some(typed);
-    Ok(SerialLine { output: Box::new(Shared(output(option)?)), input })
+/// Where a stock kernel's serial line ends: opened once, for all of the guest's lives.
+#[derive(Clone)]
+pub struct Wire {
+    output: Arc<Mutex<dyn Write + Send>>,
+    input: Option<Arc<ConsoleInput>>,
+}
+
+impl Wire {
+    /// The host's ends.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn open(option: &ConsoleOption, typed: &Arc<ConsoleInput>) -> Result<Self, Failure> {
+        let input = (*option == ConsoleOption::Stdio).then(|| Arc::clone(typed));
+        Ok(Self { output: output(option)?, input })
+    }
+
+    /// For one life.
+    #[must_use]
+    pub fn line(&self) -> SerialLine {
+        SerialLine { output: Box::new(Shared(Arc::clone(&self.output))), input: self.input.clone() }
+    }
 }
 
 /// An output behind a lock.

@@ -3,6 +3,7 @@
 use crate::api::server::{self, Subject, fresh_generation};
 use crate::backends::Backends;
 use crate::cli::{ConsoleOption, DiskFormat, MachineChoice, NetKind, RunOptions, StatsFormat};
+use crate::devices::Wire;
 use crate::failure::{EXIT_CRASH, Failure};
 use crate::nets::Published;
 use crate::signals::{self, Caught};
@@ -87,9 +88,10 @@ fn run_on_console(options: &RunOptions, control: &Arc<Control>, services: &Arc<S
     }
     devices.push(Device::Services(Arc::clone(services)));
     devices.push(Device::Entropy);
+    let wire = ends.serial.as_ref().map(|serial| Wire::open(serial, &typed)).transpose()?;
     let boot = || {
         Ok(MachineConfig {
-            program: program(options, kind, &ends, typed.clone())?,
+            program: program(options, kind, wire.as_ref())?,
             cmdline: options.cmdline.clone(),
             cpus: options.cpus,
             memory: options.memory.0,
@@ -227,14 +229,13 @@ fn kind(options: &RunOptions) -> Result<Kind, Failure> {
     }
 }
 
-fn program(options: &RunOptions, kind: Kind, ends: &Ends, typed: Arc<ConsoleInput>) -> Result<Program, Failure> {
+fn program(options: &RunOptions, kind: Kind, wire: Option<&Wire>) -> Result<Program, Failure> {
     let kernel = options.kernel.clone().unwrap_or_default();
     match kind {
         Kind::Pv => Ok(Program::Image(kernel)),
         Kind::BuiltIn => program::in_process().map_err(Failure::user),
         Kind::Stock => {
-            let line = ends.serial.as_ref().map(|serial| devices::serial(serial, typed)).transpose()?;
-            let line = line.map(|line| mutant::serial(line, options.mutant)).transpose()?;
+            let line = wire.map(|wire| mutant::serial(wire.line(), options.mutant)).transpose()?;
             Ok(Program::Hvm(Hvm { kernel, initramfs: options.initramfs.clone(), serial: line }))
         }
     }

@@ -40,7 +40,7 @@ impl Driver<'_> {
 
     /// Brings the sources to where they are built.
     pub fn copy(&self) -> Result<(), String> {
-        copy_changed(self.source, self.folder).map_err(|error| format!("{}: {error}", self.source.display()))
+        copy_changed(self.source, self.folder, &[]).map_err(|error| format!("{}: {error}", self.source.display()))
     }
 
     /// `make`, but for what it is to make.
@@ -63,13 +63,15 @@ fn has_warning(text: &str) -> bool {
     text.lines().any(|line| line.to_ascii_lowercase().contains("warning:"))
 }
 
-/// Keeps the time of what is the same, so that make sees what is not; a source that is gone goes here, too.
-fn copy_changed(from: &Path, to: &Path) -> std::io::Result<()> {
+/// The sources in `from`, and `others`. Keeps the time of what is the same, so that make sees what is not; a source that is
+/// gone goes here, too.
+pub fn copy_changed(from: &Path, to: &Path, others: &[&Path]) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
     let mut sources = files(from, &SOURCES)?;
     sources.push(from.join(KBUILD));
+    sources.extend(others.iter().map(|file| file.to_path_buf()));
     for stale in files(to, &SOURCES)? {
-        let ours = stale.file_name().is_some_and(|name| from.join(name).exists());
+        let ours = sources.iter().any(|source| source.file_name() == stale.file_name());
         let generated = stale.to_string_lossy().ends_with(".mod.c");
         if !ours && !generated {
             fs::remove_file(stale)?;
@@ -116,10 +118,10 @@ mod tests {
         for name in [KBUILD, "a.c", "b.c"] {
             fs::write(from.join(name), name).expect("written");
         }
-        copy_changed(&from, &to).expect("copied");
+        copy_changed(&from, &to, &[]).expect("copied");
         fs::write(to.join("m.mod.c"), "made").expect("written");
         fs::remove_file(from.join("b.c")).expect("removed");
-        copy_changed(&from, &to).expect("copied");
+        copy_changed(&from, &to, &[]).expect("copied");
         assert_eq!(files(&to, &SOURCES).expect("read"), [to.join("a.c"), to.join("m.mod.c")]);
         fs::remove_dir_all(root).expect("removed");
     }

@@ -1,4 +1,4 @@
-//! A stock kernel as the guest (L2): the same small system, one script, one initramfs for each kernel.
+//! A kernel as the guest (L2): the same small system, one script, one root for each kernel.
 
 use super::kernels::Kernel;
 use super::stock::Stock;
@@ -18,6 +18,17 @@ pub struct Guest {
     pub drivers: &'static [&'static str],
     /// What it does.
     pub script: &'static str,
+    /// How it gets its root.
+    pub root: Root,
+}
+
+/// Where a guest finds its first files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// In an archive that is loaded beside the kernel: `initramfs`.
+    Archive,
+    /// On a disk with ext4: `root.img`.
+    Disk,
 }
 
 impl Guest {

@@ -20,8 +20,14 @@ pub const GENERIC: &Kernel = &Kernel { name: "6.1", image: "linux-image-amd64", 
 pub const NEWER_CLOUD: &Kernel =
     &Kernel { name: "6.12-cloud", image: "linux-image-6.12-cloud-amd64", headers: "linux-headers-6.12-cloud-amd64" };
 
-/// Built here, from Debian's source (`checked.rs`): one that looks after itself. No package has it.
+/// Built here, from Debian's source (`builds.rs`); no package has it: one that looks after itself.
 pub const CHECKED: &Kernel = &Kernel { name: "6.1-checked", image: "", headers: "" };
+/// A small one.
+pub const SMALL: &Kernel = &Kernel { name: "6.1-small", image: "", headers: "" };
+/// The same with pvkit's patches, and its drivers built in.
+pub const PATCHED: &Kernel = &Kernel { name: "6.1-pvkit", image: "", headers: "" };
 
 /// All that Debian has.
 pub const KERNELS: [&Kernel; 3] = [CLOUD, GENERIC, NEWER_CLOUD];
+/// All that are built here.
+pub const BUILT: [&Kernel; 3] = [CHECKED, SMALL, PATCHED];

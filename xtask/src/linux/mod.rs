@@ -3,13 +3,14 @@
 //! Owners: `kernels.rs` is the table of kernels, `scenarios.rs` that of scenarios. `debian.rs`, `packages.rs`, `newest.rs`, `stock.rs` and
 //! `headers.rs` bring packages into the cache; `modules.rs`, `cpio.rs`, `tree.rs`, `libraries.rs` and `system.rs` make small
 //! systems of them; `driver.rs` builds modules of
-//! ours, `checked.rs` and `source.rs` a kernel that finds their mistakes; `payload.rs` adds what scenarios want; `emulated.rs` runs them,
+//! ours, `builds.rs`, `source.rs` and `patches.rs` kernels; `payload.rs` adds what scenarios want; `emulated.rs` runs them,
 //! `native.rs` the same script without a machine; `style.rs` has the kernel's own critics look at our modules; `run.rs` does so in order and counts.
 //! Invariants: every machine has a hard limit and dies with this process; nothing is installed; a status that did not come
 //! home is a failure.
 
+mod builds;
 mod built;
-mod checked;
+mod checkpatch;
 mod cpio;
 mod debian;
 mod driver;
@@ -23,6 +24,7 @@ mod native;
 mod newest;
 mod options;
 mod packages;
+mod patches;
 mod payload;
 mod probe;
 mod qemu;
@@ -38,5 +40,6 @@ mod tools;
 mod tree;
 
 pub use options::{Options, command, options};
+pub use patches::{PatchesOrder, patches_command, patches_order, run_patches};
 pub use probe::{kernels_missing, kernels_remedy, space_missing, tools_missing};
 pub use run::run;

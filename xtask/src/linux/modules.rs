@@ -24,9 +24,12 @@ pub struct Module {
 }
 
 impl Modules {
-    /// Those below `lib/modules/RELEASE`.
+    /// Those below `lib/modules/RELEASE`; none of a kernel that was built without.
     pub fn below(folder: &Path) -> Result<Self, String> {
         let mut files = BTreeMap::new();
+        if !folder.join("kernel").is_dir() {
+            return Ok(Self { files, builtin: BTreeSet::new() });
+        }
         collect(&folder.join("kernel"), &mut files).map_err(|error| format!("{}: {error}", folder.display()))?;
         let list = folder.join("modules.builtin");
         let list = fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;

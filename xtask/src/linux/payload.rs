@@ -2,7 +2,7 @@
 //! shared objects with them.
 
 use super::driver::Driver;
-use super::guest::Guest;
+use super::guest::{Guest, Root};
 use super::kernels::Kernel;
 use super::stocks::Stocks;
 use super::tools::{self, Tool};
@@ -13,6 +13,8 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 const PAYLOAD: &str = "/payload";
+/// What a kernel and its init expect of a root that is a disk.
+const ROOT_FOLDERS: &[&str] = &["dev", "proc", "sys", "tmp", "run"];
 const WORDS: &str = include_str!("scripts/words.sh");
 
 /// A part of the payload.
@@ -30,7 +32,7 @@ pub enum Part {
     Driver(&'static str),
     /// `tools.img`: these programs of this machine, for guests.
     Tools(&'static [Tool]),
-    /// Linux guests: `guests/NAME/KERNEL/vmlinuz` and `guests/NAME/KERNEL/initramfs`.
+    /// Linux guests: `guests/NAME/KERNEL/vmlinuz`, and beside it `initramfs` or `root.img`.
     Guests(&'static [&'static Guest]),
 }
 
@@ -102,17 +104,26 @@ impl Packer<'_> {
 
     fn guest(&self, guest: &Guest, tree: &mut Tree) -> Result<(), String> {
         for stock in self.stocks.these(guest.kernels)? {
-            let name = format!("{}-{}", guest.name, stock.kernel.name);
-            let initramfs = self.folder.join(&name);
-            let fault = |error: std::io::Error| format!("{}: {error}", initramfs.display());
-            let file = std::fs::File::create(&initramfs).map_err(fault)?;
             let mut system = guest.system(stock)?;
             system.bytes(inside("words.sh"), WORDS);
             guest.drivers.iter().try_for_each(|source| self.driver(source, stock.kernel, &mut system))?;
-            system.pack(BufWriter::with_capacity(1 << 20, file))?;
+            let root = self.folder.join(format!("{}-{}", guest.name, stock.kernel.name));
+            let name = match guest.root {
+                Root::Archive => {
+                    let fault = |error: std::io::Error| format!("{}: {error}", root.display());
+                    let file = std::fs::File::create(&root).map_err(fault)?;
+                    system.pack(BufWriter::with_capacity(1 << 20, file))?;
+                    "initramfs"
+                }
+                Root::Disk => {
+                    system.link("/sbin/init", "../init");
+                    tools::disk(&system, ROOT_FOLDERS, &[], self.folder, &root)?;
+                    "root.img"
+                }
+            };
             let folder = format!("guests/{}/{}", guest.name, stock.kernel.name);
             tree.copy(inside(&format!("{folder}/vmlinuz")), stock.image());
-            tree.copy(inside(&format!("{folder}/initramfs")), initramfs);
+            tree.copy(inside(&format!("{folder}/{name}")), root);
         }
         Ok(())
     }

@@ -48,7 +48,12 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     if options.style {
         return style::run(&workspace, &interruption).map(|()| ExitCode::SUCCESS);
     }
-    let rig = Rig { workspace: &workspace, interruption: &interruption, stocks: Stocks::new(&interruption), options };
+    let rig = Rig {
+        workspace: &workspace,
+        interruption: &interruption,
+        stocks: Stocks::new(&workspace, &interruption),
+        options,
+    };
     if let Some(script) = &options.script {
         return rig.script(script);
     }

@@ -1,7 +1,7 @@
 //! The scenarios, as data. To add one, add an entry and its script.
 
-use super::guest::Guest;
-use super::kernels::{CHECKED, CLOUD, GENERIC, KERNELS, Kernel, NEWER_CLOUD};
+use super::guest::{Guest, Root};
+use super::kernels::{CHECKED, CLOUD, GENERIC, KERNELS, Kernel, NEWER_CLOUD, PATCHED, SMALL};
 use super::payload::Part;
 use super::scenario::Scenario;
 use super::tools::TOOLS;
@@ -23,6 +23,7 @@ const BASELINE: &Guest = &Guest {
     modules: &["virtio_pci", "virtio_blk", "virtio_net"],
     drivers: &[],
     script: include_str!("scripts/baseline_guest.sh"),
+    root: Root::Archive,
 };
 
 /// The stock kernels on pvkit's own machine.
@@ -32,6 +33,7 @@ const STOCK: &Guest = &Guest {
     modules: &[],
     drivers: &[],
     script: include_str!("scripts/stock_guest.sh"),
+    root: Root::Archive,
 };
 
 /// The drivers of pvkit's devices.
@@ -44,6 +46,7 @@ const MODULE: &Guest = &Guest {
     modules: &["ext4", "crc32c_generic"],
     drivers: &[DRIVER],
     script: include_str!("scripts/module_guest.sh"),
+    root: Root::Archive,
 };
 
 /// The stock kernels with pvkit's network devices.
@@ -53,6 +56,7 @@ const NETWORK: &Guest = &Guest {
     modules: &["ext4", "crc32c_generic"],
     drivers: &[DRIVER],
     script: include_str!("scripts/net_guest.sh"),
+    root: Root::Archive,
 };
 
 /// A stock kernel whose host lies.
@@ -62,11 +66,24 @@ const HOSTILE: &Guest = &Guest {
     modules: &[],
     drivers: &[DRIVER],
     script: concat!(include_str!("scripts/hostile_guest.sh"), include_str!("scripts/hostile_lies.sh")),
+    root: Root::Archive,
 };
 
 /// The same on the kernel that looks after itself.
-const HOSTILE_CHECKED: &Guest =
-    &Guest { name: "hostile", kernels: &[CHECKED], modules: &[], drivers: &[DRIVER], script: HOSTILE.script };
+const HOSTILE_CHECKED: &Guest = &Guest { kernels: &[CHECKED], ..*HOSTILE };
+
+/// A stock kernel and a small one, which bring their files along.
+const BOOT: &Guest = &Guest {
+    name: "boot",
+    kernels: &[CLOUD, SMALL],
+    modules: &[],
+    drivers: &[],
+    script: include_str!("scripts/boot_guest.sh"),
+    root: Root::Archive,
+};
+
+/// The small one with pvkit's patches, which has its files on a disk.
+const BOOT_PATCHED: &Guest = &Guest { kernels: &[PATCHED], root: Root::Disk, ..*BOOT };
 
 /// One stock kernel with both drivers of disks.
 const COMPARE: &Guest = &Guest {
@@ -75,6 +92,17 @@ const COMPARE: &Guest = &Guest {
     modules: &["ext4", "crc32c_generic", "virtio_pci", "virtio_blk"],
     drivers: &[DRIVER],
     script: include_str!("scripts/compare_guest.sh"),
+    root: Root::Archive,
+};
+
+/// One stock kernel with both drivers of network cards.
+const COMPARE_NET: &Guest = &Guest {
+    name: "compare-net",
+    kernels: &[CLOUD],
+    modules: &["ext4", "crc32c_generic", "virtio_pci", "virtio_blk", "virtio_net"],
+    drivers: &[DRIVER],
+    script: include_str!("scripts/compare_net_guest.sh"),
+    root: Root::Archive,
 };
 
 /// Every scenario, in the order they run.
@@ -223,13 +251,57 @@ pub const SCENARIOS: &[Scenario] = &[
         full: true,
     },
     Scenario {
+        name: "patched",
+        protects: "The kernel with pvkit's patches: its root on a disk, its early console, its end; and what booting it costs.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: include_str!("scripts/patched.sh"),
+        parts: &[Part::Pvkit, Part::Guests(&[BOOT, BOOT_PATCHED])],
+        limit: seconds(600),
+        natively: true,
+        full: true,
+    },
+    Scenario {
         name: "compare",
         protects: "What a request to a disk costs on pvkit and on QEMU's virtio is known, side by side.",
         kernel: CLOUD,
         modules: KVM,
-        script: include_str!("scripts/compare.sh"),
+        script: concat!(include_str!("scripts/compare_words.sh"), include_str!("scripts/compare.sh")),
         parts: &[Part::Pvkit, Part::Qemu, Part::Tools(TOOLS), Part::Guests(&[COMPARE])],
         limit: seconds(600),
+        natively: true,
+        full: true,
+    },
+    Scenario {
+        name: "compare-net",
+        protects: "What a frame costs on pvkit and on QEMU's virtio is known, side by side.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: concat!(include_str!("scripts/compare_words.sh"), include_str!("scripts/compare_net.sh")),
+        parts: &[Part::Pvkit, Part::Qemu, Part::Tools(TOOLS), Part::Guests(&[COMPARE_NET])],
+        limit: seconds(600),
+        natively: true,
+        full: true,
+    },
+    Scenario {
+        name: "compare-long",
+        protects: "The same on disks, five times in turn.",
+        kernel: CLOUD,
+        modules: KVM,
+        script: concat!("ROUNDS=5\n", include_str!("scripts/compare_words.sh"), include_str!("scripts/compare.sh")),
+        parts: &[Part::Pvkit, Part::Qemu, Part::Tools(TOOLS), Part::Guests(&[COMPARE])],
+        limit: seconds(2400),
+        natively: true,
+        full: true,
+    },
+    Scenario {
+        name: "compare-net-long",
+        protects: "The same on network cards, five times in turn.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: concat!("ROUNDS=5\n", include_str!("scripts/compare_words.sh"), include_str!("scripts/compare_net.sh")),
+        parts: &[Part::Pvkit, Part::Qemu, Part::Tools(TOOLS), Part::Guests(&[COMPARE_NET])],
+        limit: seconds(2400),
         natively: true,
         full: true,
     },

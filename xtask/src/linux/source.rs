@@ -8,22 +8,41 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The package, whose name is the folder's and the archive's.
-const PACKAGE: &str = "linux-source-6.1";
+pub const PACKAGE: &str = "linux-source-6.1";
 
-/// A folder with these files of `below`, from the kernel's root; unpacked once for each version.
-pub fn files(below: &str, names: &[&str], interruption: &Interruption) -> Result<PathBuf, String> {
+/// A kernel's root with these files of it; unpacked once for each version.
+pub fn files(names: &[&str], interruption: &Interruption) -> Result<PathBuf, String> {
     let found = newest(PACKAGE, || Ok(vec![PACKAGE.into()]), interruption)?;
     let folder = found.root.join("taken");
-    let place = folder.join(PACKAGE).join(below);
-    if names.iter().all(|name| place.join(name).is_file()) {
+    let place = folder.join(PACKAGE);
+    let missing: Vec<_> = names.iter().filter(|name| !place.join(name).is_file()).collect();
+    if missing.is_empty() {
         return Ok(place);
     }
-    println!("  taking {} out of {PACKAGE}", names.join(", "));
+    println!("  taking {} files out of {PACKAGE}", missing.len());
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut command = Command::new("tar");
     command.arg("-xJf").arg(found.root.join(format!("usr/src/{PACKAGE}.tar.xz"))).arg("-C").arg(&folder);
-    answer(command.args(names.iter().map(|name| format!("{PACKAGE}/{below}/{name}"))))?;
+    answer(command.args(missing.iter().map(|name| format!("{PACKAGE}/{name}"))))?;
     Ok(place)
+}
+
+/// Every file that the source has, from the kernel's root, a line each.
+pub fn names(interruption: &Interruption) -> Result<String, String> {
+    let found = newest(PACKAGE, || Ok(vec![PACKAGE.into()]), interruption)?;
+    let list = found.root.join("names");
+    if let Ok(names) = fs::read_to_string(&list) {
+        return Ok(names);
+    }
+    let archive = found.root.join(format!("usr/src/{PACKAGE}.tar.xz"));
+    let names = answer(Command::new("tar").arg("-tJf").arg(archive))?;
+    let names: String = names
+        .lines()
+        .filter_map(|name| name.strip_prefix(PACKAGE)?.strip_prefix('/'))
+        .filter(|name| !name.is_empty() && !name.ends_with('/'))
+        .fold(String::new(), |all, name| all + name + "\n");
+    fs::write(&list, &names).map_err(|error| format!("{}: {error}", list.display()))?;
+    Ok(names)
 }
 
 /// The whole source, as a tree that kernels are built from.

@@ -1,35 +1,37 @@
-//! The stock kernels that this run has asked for so far: each is looked up once.
+//! The kernels that this run has asked for so far: each is looked up, or built, once.
 
-use super::kernels::{CHECKED, KERNELS, Kernel};
+use super::kernels::{BUILT, KERNELS, Kernel};
 use super::stock::Stock;
-use super::{checked, headers};
+use super::{builds, headers};
 use crate::child::Interruption;
+use crate::workspace::Workspace;
 use std::cell::OnceCell;
 use std::path::PathBuf;
 
-/// Kernels by their place in the table.
+/// Kernels by their place in the tables.
 pub struct Stocks<'run> {
+    workspace: &'run Workspace,
     interruption: &'run Interruption,
     found: [OnceCell<Stock>; KERNELS.len()],
-    /// The one that is built here, and the folder that modules are built against.
-    checked: OnceCell<(Stock, PathBuf)>,
+    /// Those that are built here, and the folder that modules are built against.
+    built: [OnceCell<(Stock, PathBuf)>; BUILT.len()],
 }
 
 impl<'run> Stocks<'run> {
     /// None yet.
-    pub fn new(interruption: &'run Interruption) -> Self {
-        Self { interruption, found: Default::default(), checked: OnceCell::new() }
+    pub fn new(workspace: &'run Workspace, interruption: &'run Interruption) -> Self {
+        Self { workspace, interruption, found: Default::default(), built: Default::default() }
     }
 
-    /// One of the table.
+    /// One of the tables.
     pub fn get(&self, kernel: &Kernel) -> Result<&Stock, String> {
-        if kernel.name == CHECKED.name {
-            return self.checked().map(|(stock, _)| stock);
+        if let Some(built) = self.built(kernel) {
+            return built.map(|(stock, _)| stock);
         }
-        let index = KERNELS.iter().position(|known| known.name == kernel.name);
-        let (kernel, cell) = index
-            .and_then(|index| Some((*KERNELS.get(index)?, self.found.get(index)?)))
-            .ok_or_else(|| format!("{} is not in the table of kernels", kernel.name))?;
+        let index = place(&KERNELS, kernel).ok_or_else(|| format!("{} is not in the table of kernels", kernel.name))?;
+        let (Some(kernel), Some(cell)) = (KERNELS.get(index), self.found.get(index)) else {
+            return Err(format!("{} has no place in the table of kernels", kernel.name));
+        };
         if let Some(stock) = cell.get() {
             return Ok(stock);
         }
@@ -39,22 +41,27 @@ impl<'run> Stocks<'run> {
 
     /// Its headers, ready to build modules.
     pub fn headers(&self, kernel: &Kernel) -> Result<PathBuf, String> {
-        if kernel.name == CHECKED.name {
-            return self.checked().map(|(_, build)| build.clone());
+        match self.built(kernel) {
+            Some(built) => built.map(|(_, build)| build.clone()),
+            None => headers::ready(kernel, self.interruption),
         }
-        headers::ready(kernel, self.interruption)
-    }
-
-    fn checked(&self) -> Result<&(Stock, PathBuf), String> {
-        if let Some(checked) = self.checked.get() {
-            return Ok(checked);
-        }
-        let checked = checked::ready(self.interruption)?;
-        Ok(self.checked.get_or_init(|| checked))
     }
 
     /// Several.
     pub fn these(&self, kernels: &[&Kernel]) -> Result<Vec<&Stock>, String> {
         kernels.iter().map(|kernel| self.get(kernel)).collect()
     }
+
+    fn built(&self, kernel: &Kernel) -> Option<Result<&(Stock, PathBuf), String>> {
+        let cell = self.built.get(place(&BUILT, kernel)?)?;
+        if let Some(built) = cell.get() {
+            return Some(Ok(built));
+        }
+        let built = builds::ready(kernel, self.workspace, self.interruption);
+        Some(built.map(|built| cell.get_or_init(|| built)))
+    }
+}
+
+fn place(table: &[&Kernel], kernel: &Kernel) -> Option<usize> {
+    table.iter().position(|known| known.name == kernel.name)
 }

@@ -3,10 +3,10 @@
 //! checkpatch comes with Debian's kernel source, of which three files are unpacked; sparse is a program of the machine.
 //! What checkpatch is wrong about stands in `checkpatch.txt` beside the sources, with a reason.
 
+use super::checkpatch::checkpatch;
 use super::debian::answer;
 use super::driver::Driver;
 use super::kernels::KERNELS;
-use super::source;
 use super::stocks::Stocks;
 use crate::child::Interruption;
 use crate::workspace::Workspace;
@@ -18,15 +18,13 @@ use std::process::Command;
 /// The sources, from the workspace's root.
 const SOURCES: &str = "guest-drivers/linux";
 const EXCEPTIONS: &str = "checkpatch.txt";
-/// What checkpatch needs of the kernel's source.
-const SCRIPTS: [&str; 3] = ["checkpatch.pl", "spelling.txt", "const_structs.checkpatch"];
 
 /// Both critics; the first complaint of either is an error.
 pub fn run(workspace: &Workspace, interruption: &Interruption) -> Result<(), String> {
     let folder = workspace.root.join(SOURCES);
-    checkpatch(&folder, interruption)?;
+    style(&folder, interruption)?;
     println!("checkpatch: {SOURCES}: nothing but what {EXCEPTIONS} lists");
-    let stocks = Stocks::new(interruption);
+    let stocks = Stocks::new(workspace, interruption);
     for kernel in KERNELS {
         let headers = stocks.headers(kernel)?;
         let build = workspace.target.join("xtask/linux-sparse").join(kernel.name);
@@ -38,28 +36,13 @@ pub fn run(workspace: &Workspace, interruption: &Interruption) -> Result<(), Str
     Ok(())
 }
 
-fn checkpatch(folder: &Path, interruption: &Interruption) -> Result<(), String> {
-    let scripts = source::files("scripts", &SCRIPTS, interruption)?;
+fn style(folder: &Path, interruption: &Interruption) -> Result<(), String> {
     let mut files = sources(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     files.sort();
-    let mut command = Command::new("perl");
-    command.arg(scripts.join("checkpatch.pl")).args([
-        "--no-tree",
-        "--strict",
-        "--terse",
-        "--show-types",
-        "--no-summary",
-    ]);
-    command.arg("-f").args(&files).current_dir(folder);
-    // Its status is 1 when it has something to say.
-    let output = command.output().map_err(|error| format!("perl cannot be started: {error}"))?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    if !errors.trim().is_empty() {
-        return Err(format!("checkpatch.pl: {errors}"));
-    }
+    let said = checkpatch(&["-f"], &files, folder, interruption)?;
     let list = folder.join(EXCEPTIONS);
     let list = fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
-    compare(&String::from_utf8_lossy(&output.stdout), &list)
+    compare(&said, &list)
 }
 
 fn sources(folder: &Path) -> std::io::Result<Vec<PathBuf>> {

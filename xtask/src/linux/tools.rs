@@ -30,18 +30,23 @@ const MOUNTS: [&str; 5] = ["dev", "proc", "sys", "tmp", "mnt"];
 
 /// Makes an ext4 image of them at `image`, in `folder`.
 pub fn image(tools: &[Tool], folder: &Path, image: &Path) -> Result<(), String> {
-    let root = folder.join("tools");
     let mut tree = Tree::default();
     for tool in tools {
         tree.program(Path::new("/usr/bin").join(tool.name), &find(tool)?)?;
     }
+    disk(&tree, &MOUNTS, &["-O", "^has_journal"], folder, image)
+}
+
+/// Makes an ext4 image of a tree, with these empty folders, by way of `folder`.
+pub fn disk(tree: &Tree, folders: &[&str], options: &[&str], folder: &Path, image: &Path) -> Result<(), String> {
+    let root = folder.join("laid-out");
     tree.lay_out(&["/"], &root)?;
     let fault = |error: std::io::Error| format!("{}: {error}", root.display());
-    MOUNTS.iter().try_for_each(|name| std::fs::create_dir_all(root.join(name))).map_err(fault)?;
+    folders.iter().try_for_each(|name| std::fs::create_dir_all(root.join(name))).map_err(fault)?;
     let size = bytes_below(&root).map_err(fault)?;
     let blocks = (size + size / 8 + (16 << 20)) / 4096;
     let mut command = Command::new("mke2fs");
-    command.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-O", "^has_journal", "-d"]);
+    command.args(["-q", "-F", "-t", "ext4", "-b", "4096"]).args(options).arg("-d");
     answer(command.arg(&root).arg(image).arg(blocks.to_string()))?;
     std::fs::remove_dir_all(&root).map_err(fault)
 }

@@ -2,6 +2,7 @@
 
 use super::boot::{Entry, put};
 use super::layout::{CMDLINE, GDT, PAGE_TABLES, START_INFO, ZERO_PAGE};
+use crate::cpuid::with_host;
 use crate::error::MachineError;
 use crate::memory::GuestRam;
 use kvm_bindings::{
@@ -36,13 +37,16 @@ const X2APIC: u32 = 1 << 21;
 const HYPERVISOR: u32 = 1 << 31;
 const THREADS: u32 = 1 << 28;
 
-/// The leaves that all vCPUs share.
+/// The platform function says what a boot info would.
+const NO_BOOT_INFO: u64 = 0;
+
+/// The leaves that all vCPUs share: the processor's, KVM's, ours.
 pub fn leaves(kvm: &Kvm, vcpus: u32) -> io::Result<CpuId> {
     let mut leaves = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(io::Error::from)?;
     for leaf in leaves.as_mut_slice() {
         suit(leaf, vcpus);
     }
-    Ok(leaves)
+    with_host(&leaves, NO_BOOT_INFO)
 }
 
 fn suit(leaf: &mut kvm_cpuid_entry2, vcpus: u32) {

@@ -10,6 +10,7 @@ use super::vcpu::{Start, Vcpu};
 use crate::boot::{self, Facts, Layout};
 use crate::carrier::{Carrier, DoorbellAddress};
 use crate::config::{Control, MachineConfig, Request};
+use crate::cpuid::with_host;
 use crate::devices::Devices;
 use crate::error::MachineError;
 use crate::gate::Gate;
@@ -21,8 +22,7 @@ use crate::report::{End, Report};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_msr_entry};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use pvkit_abi::PAGE_SIZE;
-use pvkit_abi::discovery::{BootFlags, CPUID_FIRST, CPUID_SIGNATURE, CPUID_STEP, HYPERCALL_PORT, Transport};
-use pvkit_abi::version::CURRENT;
+use pvkit_abi::discovery::{BootFlags, Transport};
 use pvkit_backends::Bell;
 use pvkit_core::{Domain, DomainConfig, EventPath, GuestAddr};
 use std::collections::BTreeMap;
@@ -271,23 +271,7 @@ pub fn cpuid_of(leaves: &CpuId, vcpu: u32) -> CpuId {
 
 /// KVM's leaves and ours behind them.
 fn cpuid(kvm: &Kvm, boot_info: u64) -> io::Result<CpuId> {
-    let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
-    let mut leaves = supported.as_slice().to_vec();
-    leaves.iter_mut().for_each(suit_guest);
-    let base = CPUID_FIRST + CPUID_STEP;
-    let leaf = |function, [eax, ebx, ecx, edx]: [u32; 4]| kvm_cpuid_entry2 {
-        function,
-        eax,
-        ebx,
-        ecx,
-        edx,
-        ..Default::default()
-    };
-    let [a, b, c] = [0, 4, 8]
-        .map(|at| CPUID_SIGNATURE.get(at..at + 4).and_then(|raw| raw.try_into().ok()).map_or(0, u32::from_le_bytes));
-    let version = u32::from(CURRENT.major) << 16 | u32::from(CURRENT.minor);
-    leaves.push(leaf(base, [base + 2, a, b, c]));
-    leaves.push(leaf(base + 1, [version, Transport::PORT_REGISTERS.0, u32::from(HYPERCALL_PORT), 0]));
-    leaves.push(leaf(base + 2, [boot_info as u32, (boot_info >> 32) as u32, 0, 0]));
-    CpuId::from_entries(&leaves).map_err(|error| io::Error::other(format!("{error:?}")))
+    let mut leaves = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
+    leaves.as_mut_slice().iter_mut().for_each(suit_guest);
+    with_host(&leaves, boot_info)
 }

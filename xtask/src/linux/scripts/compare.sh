@@ -1,80 +1,14 @@
-#!/bin/sh
-# The same kernel, image and work on QEMU's virtio and on pvkit, in turn; KVM's counters per request.
-. ./words.sh
+# The same kernel, image and work on QEMU's virtio disk and on pvkit's, in turn; KVM's counters per request.
 folder=guests/compare/6.1-cloud
-cmdline="console=ttyS0 quiet panic=-1 mitigations=off pvkit_limit=120"
 jobs='read1:2000 write1:2000 read32:4000 write32:4000 read32-batch:8000 write32-batch:8000'
 truncate -s 64M "$SCRATCH/disk"
 
-# How often a guest left for which reason, as exit_REASON=count: a histogram of KVM's own trace point.
-trace=/sys/kernel/debug/tracing/events/kvm/kvm_exit
-echo 'hist:keys=exit_reason' >$trace/trigger 2>/dev/null
-reasons() {
-    now=$(sed -n 's/^{ exit_reason: *\([0-9]*\) } hitcount: *\([0-9]*\).*/exit_\1=\2/p' $trace/hist 2>/dev/null | tr '\n' ' ')
-}
-
-# watch NAME PID LOG: a line of counters for each MARK of the guest, until it has ended.
-watch() {
-    seen=0
-    while kill -0 "$2" 2>/dev/null; do
-        marks=$(grep -c '^MARK' "$3" 2>/dev/null)
-        if [ "${marks:-0}" -gt $seen ]; then
-            seen=$marks
-            reasons
-            echo "$(grep '^MARK' "$3" | tail -n 1 | tr -d '\r') uptime=$(cut -d' ' -f1 /proc/uptime) $(kvm_counts "$2") $now" >>"$RESULTS/$1.counts"
-        fi
-        grep -q 'pvkit-init: status' "$3" 2>/dev/null && return
-        sleep 0.1
-    done
-}
-
-virtio() {
-    log=$RESULTS/$1.log
-    qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -no-shutdown -accel kvm -cpu host -m 256 \
-        -serial "file:$log" -kernel "$folder/vmlinuz" -initrd "$folder/initramfs" -append "$cmdline" -object iothread,id=io \
-        -drive if=none,id=tools,format=raw,file=tools.img,readonly=on -device virtio-blk-pci,drive=tools \
-        -drive if=none,id=disk,format=raw,file=$SCRATCH/disk -device virtio-blk-pci,drive=disk,iothread=io \
-        >"$RESULTS/$1.vmm" 2>&1 &
-    pid=$!
-    watch "$1" $pid "$log"
-    kill $pid
-    wait $pid
-    says "$log" 'pvkit-init: status 0'
-}
-
-pv() {
-    log=$RESULTS/$1.log
-    ./pvkit run --kernel "$folder/vmlinuz" --initramfs "$folder/initramfs" --cmdline "$cmdline" --memory 256M --stats \
-        --serial "file=$log" --disk path=tools.img,readonly=on --disk "$SCRATCH/disk" >"$RESULTS/$1.vmm" 2>&1 </dev/null &
-    pid=$!
-    watch "$1" $pid "$log"
-    wait $pid
-    says "$log" 'pvkit-init: status 0'
-}
-
-# per NAME JOB COUNT: each counter's growth per request, the idle rate taken off.
-per() {
-    awk -v job="$2" -v count="$3" '
-        function take(line, into,   parts, i, pair) {
-            split(line, parts, " ")
-            for (i in parts) if (split(parts[i], pair, "=") == 2) into[pair[1]] = pair[2]
-        }
-        $2 == "idle" { take($0, i0) } $2 == "idle-end" { take($0, i1) }
-        $2 == job { take($0, j0) } $2 == job "-end" { take($0, j1) }
-        END {
-            for (name in j1) if (name != "uptime" && (name ~ /^exit/ || name == "irq_injections" || name == "fpu_reload")) {
-                rate = (i1[name] - i0[name]) / (i1["uptime"] - i0["uptime"])
-                printf "%s %.3f ", name, ((j1[name] - j0[name]) - rate * (j1["uptime"] - j0["uptime"])) / count
-            }
-        }' "$RESULTS/$1.counts"
-}
-
-rounds=${ROUNDS:-1}
 round=0
-while [ $round -lt "$rounds" ]; do
-    for kind in virtio pv; do
-        name=$kind-$round
-        $kind "$name"
+while [ $round -lt "${ROUNDS:-1}" ]; do
+    virtio virtio-$round -object iothread,id=io -drive if=none,id=disk,format=raw,file=$SCRATCH/disk \
+        -device virtio-blk-pci,drive=disk,iothread=io
+    pv pv-$round --disk "$SCRATCH/disk"
+    for name in virtio-$round pv-$round; do
         for job in $jobs; do
             echo "scenario: $name ${job%:*}: $(grep "IOPS ${job%:*} " "$RESULTS/$name.log" | tr -d '\r') | $(per "$name" "${job%:*}" "${job#*:}")"
         done

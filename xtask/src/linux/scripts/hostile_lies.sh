@@ -14,7 +14,7 @@ quick_lies() {
     try net "lengths beyond the buffer" ERRORS works "queue 3 0 detail=0xffffff 20"
     try net "frames without an end" "a received frame has no end; $anew" works "queue 3 0 more 3"
     try net "wild metadata" ERRORS works "queue 3 0 meta=0x0101ffffffffffff 5" "queue 3 0 meta=0x0103000100100022 5"
-    try console "more than there was room for" "more was read than there was room for; $anew" works "queue 4 0 detail=0xffffff 20"
+    try console "more than there was room for" "more was read than there was room for; $anew" works "queue 4 0 detail=0xffffff 2000"
     try disk "messages that make no sense, an impossible size" "impossible disk" works "tell rescind 77 5 like=1" \
         "tell config 77 5 like=1" "tell state 1 -1 state=4" "tell 0x3f 1 +0" "tell config 1 +0 size=200" \
         "tell config 1 +0 reserved8=1" "tell config 1 +0 capacity=0xffffffffffffffff"

@@ -9,7 +9,7 @@ start() {
     shift 2
     log=$RESULTS/$kernel-$case.log
     rm -f "$log"
-    ./pvkit run --no-reboot --kernel "guests/module/$kernel/vmlinuz" --initramfs "guests/module/$kernel/initramfs" --memory 256M --stats \
+    ./pvkit run ${once---no-reboot} --kernel "guests/module/$kernel/vmlinuz" --initramfs "guests/module/$kernel/initramfs" --memory 256M --stats \
         --serial "file=$log" --disk path=tools.img,readonly=on --net ${net:-user} \
         --cmdline "console=ttyS0 quiet panic=-1 mitigations=off pvkit_limit=380 pvkit_case=$case $more" "$@" \
         >"$RESULTS/$kernel-$case.pvkit.log" 2>&1 <"${input:-/dev/null}" &

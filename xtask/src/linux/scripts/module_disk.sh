@@ -1,4 +1,16 @@
 # Disks and consoles.
+
+# all_there WHAT LOG: what that log tells as synced is what the last guest found.
+all_there() {
+    sed -n 's/^SYNCED //p' "$2" | tr -d '\r' | grep -E '^[0-9a-f]{64}  file[0-9]+$' >"$SCRATCH/synced"
+    sed -n 's/^FOUND //p' "$log" | tr -d '\r' >"$SCRATCH/found"
+    [ -s "$SCRATCH/synced" ] || fail "$1: nothing was synced"
+    while read -r line; do
+        grep -qF "$line" "$SCRATCH/found" || fail "$1: acknowledged and not there: $line"
+    done <"$SCRATCH/synced"
+    echo "scenario: $1 after $(wc -l <"$SCRATCH/synced") synced files: all there"
+}
+
 for folder in guests/module/*; do
     fresh
     echo "typed by the host" >"$SCRATCH/typed"
@@ -19,6 +31,12 @@ more=
 fresh
 run 6.1-cloud basic --disk "path=$disk,serial=tried" --window 64M
 same_files "$log"
+# A guest that starts again in the middle: what it had synced is there, also on a disk that forgets what was not flushed.
+fresh
+once=
+run 6.1-cloud reset --disk "path=$disk,cache=volatile"
+unset once
+all_there "reset" "$log"
 # Killed while it writes: what was synced is there, on a disk that forgets what was not flushed.
 for wait in ${WAITS:-3}; do
     fresh
@@ -33,11 +51,7 @@ for wait in ${WAITS:-3}; do
     kill -KILL $pid
     wait $pid
     kill $dog 2>/dev/null
-    sed -n 's/^SYNCED //p' "$log" | tr -d '\r' | grep -E '^[0-9a-f]{64}  file[0-9]+$' >"$SCRATCH/synced"
+    written=$log
     run 6.1-cloud torn-check --disk "$disk"
-    sed -n 's/^FOUND //p' "$log" | tr -d '\r' >"$SCRATCH/found"
-    while read -r line; do
-        grep -qF "$line" "$SCRATCH/found" || fail "acknowledged and not there: $line"
-    done <"$SCRATCH/synced"
-    echo "scenario: killed after $(wc -l <"$SCRATCH/synced") synced files: all there"
+    all_there "killed" "$written"
 done
