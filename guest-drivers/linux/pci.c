@@ -17,9 +17,7 @@ static int bring_up(struct pvkit_host *host)
 	int ret;
 
 	pvkit_reset(host);
-	ret = pvkit_read_info(host);
-	if (!ret)
-		ret = pvkit_negotiate(host);
+	ret = pvkit_negotiate(host);
 	if (ret)
 		return ret;
 	if (host->ports[0]) {
@@ -164,7 +162,8 @@ static int pvkit_resume(struct device *dev)
 {
 	struct pvkit_host *host = dev_get_drvdata(dev);
 
-	return bring_up(host);
+	/* It may be another host that wakes us. */
+	return pvkit_read_info(host) ?: bring_up(host);
 }
 
 static DEFINE_SIMPLE_DEV_PM_OPS(pvkit_pm, pvkit_suspend, pvkit_resume);

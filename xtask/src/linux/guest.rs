@@ -16,6 +16,8 @@ pub struct Guest {
     pub modules: &'static [&'static str],
     /// Folders of modules of ours, from the workspace's root; their files lie where the script starts, not yet loaded.
     pub drivers: &'static [&'static str],
+    /// Programs in C of ours, from the workspace's root; built static, and beside the modules.
+    pub programs: &'static [&'static str],
     /// What it does.
     pub script: &'static str,
     /// How it gets its root.

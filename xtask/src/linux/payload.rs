@@ -1,6 +1,7 @@
 //! What a scenario wants beside its script. All of it lies in /payload, where the script starts; programs have their
 //! shared objects with them.
 
+use super::debian::answer;
 use super::driver::Driver;
 use super::guest::{Guest, Root};
 use super::kernels::Kernel;
@@ -11,6 +12,7 @@ use super::{built, qemu};
 use crate::workspace::Workspace;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const PAYLOAD: &str = "/payload";
 /// What a kernel and its init expect of a root that is a disk.
@@ -102,11 +104,22 @@ impl Packer<'_> {
         Ok(())
     }
 
+    fn program(&self, source: &str, tree: &mut Tree) -> Result<(), String> {
+        let source = self.workspace.root.join(source);
+        let name = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let program = self.folder.join(&name);
+        // The compiler that modules are built with.
+        answer(Command::new("gcc-12").args(["-static", "-O2", "-Wall", "-Werror", "-o"]).arg(&program).arg(&source))?;
+        tree.copy(inside(&name), program);
+        Ok(())
+    }
+
     fn guest(&self, guest: &Guest, tree: &mut Tree) -> Result<(), String> {
         for stock in self.stocks.these(guest.kernels)? {
             let mut system = guest.system(stock)?;
             system.bytes(inside("words.sh"), WORDS);
             guest.drivers.iter().try_for_each(|source| self.driver(source, stock.kernel, &mut system))?;
+            guest.programs.iter().try_for_each(|source| self.program(source, &mut system))?;
             let root = self.folder.join(format!("{}-{}", guest.name, stock.kernel.name));
             let name = match guest.root {
                 Root::Archive => {

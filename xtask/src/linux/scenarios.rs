@@ -22,6 +22,7 @@ const BASELINE: &Guest = &Guest {
     kernels: &KERNELS,
     modules: &["virtio_pci", "virtio_blk", "virtio_net"],
     drivers: &[],
+    programs: &[],
     script: include_str!("scripts/baseline_guest.sh"),
     root: Root::Archive,
 };
@@ -32,6 +33,7 @@ const STOCK: &Guest = &Guest {
     kernels: &KERNELS,
     modules: &[],
     drivers: &[],
+    programs: &[],
     script: include_str!("scripts/stock_guest.sh"),
     root: Root::Archive,
 };
@@ -45,6 +47,7 @@ const MODULE: &Guest = &Guest {
     kernels: &KERNELS,
     modules: &["ext4", "crc32c_generic"],
     drivers: &[DRIVER],
+    programs: &["xtask/src/linux/fixtures/kexec.c"],
     script: include_str!("scripts/module_guest.sh"),
     root: Root::Archive,
 };
@@ -55,6 +58,7 @@ const NETWORK: &Guest = &Guest {
     kernels: &KERNELS,
     modules: &["ext4", "crc32c_generic"],
     drivers: &[DRIVER],
+    programs: &[],
     script: include_str!("scripts/net_guest.sh"),
     root: Root::Archive,
 };
@@ -65,6 +69,7 @@ const HOSTILE: &Guest = &Guest {
     kernels: &[CLOUD],
     modules: &[],
     drivers: &[DRIVER],
+    programs: &[],
     script: concat!(include_str!("scripts/hostile_guest.sh"), include_str!("scripts/hostile_lies.sh")),
     root: Root::Archive,
 };
@@ -78,6 +83,7 @@ const BOOT: &Guest = &Guest {
     kernels: &[CLOUD, SMALL],
     modules: &[],
     drivers: &[],
+    programs: &[],
     script: include_str!("scripts/boot_guest.sh"),
     root: Root::Archive,
 };
@@ -91,6 +97,7 @@ const COMPARE: &Guest = &Guest {
     kernels: &[CLOUD],
     modules: &["ext4", "crc32c_generic", "virtio_pci", "virtio_blk"],
     drivers: &[DRIVER],
+    programs: &[],
     script: include_str!("scripts/compare_guest.sh"),
     root: Root::Archive,
 };
@@ -101,6 +108,7 @@ const COMPARE_NET: &Guest = &Guest {
     kernels: &[CLOUD],
     modules: &["ext4", "crc32c_generic", "virtio_pci", "virtio_blk", "virtio_net"],
     drivers: &[DRIVER],
+    programs: &[],
     script: include_str!("scripts/compare_net_guest.sh"),
     root: Root::Archive,
 };

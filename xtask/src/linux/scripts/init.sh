@@ -27,6 +27,8 @@ finish() {
         sync
     fi
     echo "pvkit-init: status $1"
+    # A root on a disk ends whole.
+    mount -o remount,ro / 2>/dev/null
     [ "$pvkit_end" = reboot ] && reboot -f
     poweroff -f
 }

@@ -37,6 +37,19 @@ once=
 run 6.1-cloud reset --disk "path=$disk,cache=volatile"
 unset once
 all_there "reset" "$log"
+# Another kernel takes over, and finds a host that uses none of its memory.
+fresh
+for file in vmlinuz initramfs; do
+    cp "guests/module/6.1-cloud/$file" "$SCRATCH/$file"
+    truncate -s %4096 "$SCRATCH/$file"
+done
+run 6.1-cloud kexec --disk "path=$disk,cache=volatile" --disk "path=$SCRATCH/vmlinuz,readonly=on" \
+    --disk "path=$SCRATCH/initramfs,readonly=on"
+says "$log" 'the second kernel'
+all_there "kexec" "$log"
+fresh
+run 6.1 sleep --disk "$disk"
+echo "scenario: $(grep 'slept 3 times' "$log" | tr -d '\r')"
 # Killed while it writes: what was synced is there, on a disk that forgets what was not flushed.
 for wait in ${WAITS:-3}; do
     fresh

@@ -1,7 +1,7 @@
 #!/bin/sh
 # What a stock kernel does with pvkit's modules. /dev/pvda has tools, /dev/pvdb is the disk that is tried. The kernel command
 # line says what: pvkit_case=basic (also the default), verify, reload, net, netreload,
-# torn, torn-check, reset, domain.
+# torn, torn-check, reset, kexec, sleep, domain.
 set -e
 # What was complained of before is not ours: under emulation some kernels find fault with the processor's XSAVE.
 dmesg -c >/dev/null
@@ -174,6 +174,46 @@ reset() {
     echo b >/proc/sysrq-trigger
 }
 
+# Another kernel takes over in the middle of writing (the same one; /dev/pvdc and /dev/pvdd have it and its archive).
+kexec() {
+    if [ "$pvkit_taken" = over ]; then
+        echo "the second kernel"
+        torn_check
+        return
+    fi
+    cat /dev/pvdc >/tmp/kernel
+    cat /dev/pvdd >/tmp/archive
+    (torn) &
+    until [ "$(ls /tools/mnt | wc -l)" -gt 6 ]; do usleep 20000; done
+    ./kexec /tmp/kernel /tmp/archive "$(cat /proc/cmdline) pvkit_taken=over"
+}
+
+# All devices sleep while somebody writes, and wake again (the kernel's own test: it does not stop, but its devices do).
+sleeps() {
+    tool mke2fs -q -t ext4 /dev/pvdb
+    mount -t ext4 /dev/pvdb /tools/mnt
+    (while :; do dd if=/dev/urandom of=/tools/mnt/busy bs=64k count=8 conv=fsync; done) >/dev/null 2>&1 &
+    writer=$!
+    device=$(ls -d /sys/bus/pvkit/devices/*-2)
+    before=$(cat "$device/epoch")
+    echo devices >/sys/power/pm_test
+    echo 1 >/sys/module/suspend/parameters/pm_test_delay
+    for round in 1 2 3; do
+        usleep 300000
+        echo freeze >/sys/power/state
+    done
+    [ "$(cat "$device/epoch")" -gt "$before" ] || { echo "it did not sleep"; exit 1; }
+    usleep 300000
+    kill $writer
+    dd if=/dev/urandom of=/tools/mnt/after bs=64k count=16 conv=fsync 2>/dev/null
+    sum=$(sha256sum </tools/mnt/after)
+    [ "$(dd if=/tools/mnt/after bs=64k iflag=direct 2>/dev/null | sha256sum)" = "$sum" ]
+    wait $writer || true
+    umount /tools/mnt
+    tool e2fsck -f -n /dev/pvdb
+    echo "slept $round times, epochs $before to $(cat "$device/epoch")"
+}
+
 torn_check() {
     # The journal is replayed at the mount; afterwards nothing is left to mend.
     mount -t ext4 /dev/pvdb /tools/mnt
@@ -190,6 +230,8 @@ net) net ;;
 netreload) netreload ;;
 torn) torn ;;
 reset) reset ;;
+kexec) kexec ;;
+sleep) sleeps ;;
 domain) domain ;;
 torn-check) torn_check ;;
 esac

@@ -21,20 +21,23 @@ root() {
 }
 
 cost() {
-    echo "scenario: $1: $(sed -n 's/.*up after \(.*\)/user space after \1/p' "$RESULTS/$1.log" | tr -d '\r'); $(grep 'KVM statistics' "$RESULTS/$1.log")"
+    echo "scenario: $1: $(sed -n 's/.*up after \(.*\)/user space after \1/p' "$RESULTS/$1.log" | tr -d '\r'); $(grep 'KVM statistics' "$RESULTS/$1.log" |
+        tr ',' '\n' | sed 's/.*: //' | grep -E '^ *(exits|io_exits|mmio_exits) ' | tr '\n' ',')"
 }
 
 round=0
 while [ $round -lt "${ROUNDS:-3}" ]; do
-    for loud in quiet loglevel=7; do
+    for mode in quiet loud; do
+        loud=loglevel=7
+        [ $mode = loud ] || loud=quiet
         for kernel in 6.1-cloud 6.1-small; do
-            name=$kernel-$loud-$round
+            name=$kernel-$mode-$round
             boots "$name" "console=ttyS0 $loud $words" --kernel "guests/boot/$kernel/vmlinuz" \
                 --initramfs "guests/boot/$kernel/initramfs" || { tail -n 30 "$log"; fail "$name: status $?"; }
             says "$log" 'pvkit-init: status 0'
             cost "$name"
         done
-        name=6.1-pvkit-$loud-$round
+        name=6.1-pvkit-$mode-$round
         boots "$name" "console=pvc0 earlyprintk=pvkit root=/dev/pvda rw $loud $words" $(root) ||
             { tail -n 30 "$log"; fail "$name: status $?"; }
         says "$log" 'pvkit-init: status 0'
@@ -44,7 +47,7 @@ while [ $round -lt "${ROUNDS:-3}" ]; do
 done
 
 # Its first words came by hypercall: before there is a bus, and before there are consoles.
-early=$RESULTS/6.1-pvkit-loglevel=7-0.log
+early=$RESULTS/6.1-pvkit-loud-0.log
 says "$early" 'Linux version 6.1'
 says "$early" 'pvkit: host with ABI 0.1, hypercalls by port 0xa50'
 says "$early" 'bootconsole \[earlypvkit0\] disabled'
