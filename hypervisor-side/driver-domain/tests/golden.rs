@@ -41,6 +41,7 @@ fn of_each_kind() -> Vec<(&'static str, Message)> {
         ("control", Message::Control(Control { device: 1, operation: 3, length: 2, data: [5; CONTROL_BYTES] })),
         ("refresh", Message::Refresh(of_device)),
         ("counters", Message::Counters(of_device)),
+        ("inspect", Message::Inspect(Inspect { place: 3, reserved: 0 })),
         ("reply-hello", Message::Reply(Kind::HELLO, Ok(reply.as_bytes().to_vec()))),
         ("reply-error", Message::Reply(Kind::CLOSE, Err(CallError::NOT_FOUND))),
         ("goodbye", Message::Goodbye),

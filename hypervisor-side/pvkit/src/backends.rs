@@ -88,7 +88,7 @@ fn told(socket: &Path, id: Option<&str>, error: BackendError) -> Failure {
     };
     let failure = match error {
         BackendError::NoDaemon(_) | BackendError::Version | BackendError::Refused(_) => Failure::user(error),
-        BackendError::Lie(_) | BackendError::Socket(_) => Failure::run(error),
+        BackendError::Busy | BackendError::Lie(_) | BackendError::Socket(_) => Failure::run(error),
     };
     failure.while_doing(what)
 }

@@ -205,6 +205,43 @@ fn a_killed_guest_gives_everything_back() {
 }
 
 #[test]
+fn an_operator_sees_whom_the_daemon_serves_and_what_it_did_for_them() {
+    let folder = folder("dd-inspect");
+    let (backend, socket) = daemon(&folder, &exported(&folder));
+    let inspect = |more: &[&str]| {
+        let output = pvkit(&["inspect"]).arg(&socket).args(more).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    };
+    assert_eq!(inspect(&[]), "nobody has a device\n");
+    let mut child = run(&socket, &["--machine", "in-process"], "app=wait seconds=60").spawn().map(Leash).unwrap();
+    wait_for_line(&mut child, "waiting");
+    let seen = inspect(&[]);
+    let who = format!("log BLOCK of built-in guest (process {}), device 1", child.id());
+    assert!(seen.contains(&who) && seen.contains(&format!("window {} KiB", WINDOW_BYTES >> 10)), "{seen}");
+    let json: serde_json::Value = serde_json::from_str(&inspect(&["--json"])).unwrap();
+    assert_eq!((&json["devices"][0]["id"], &json["devices"][0]["window_bytes"]), (&"log".into(), &WINDOW_BYTES.into()));
+    send(&child, Signal::KILL);
+    wait_for_end(&mut child);
+    // What it had is given back a moment later.
+    let given_back = (0..1000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        inspect(&[]) == "nobody has a device\n"
+    });
+    assert!(given_back);
+    // A guest that works is counted while it does.
+    let mut child = run(&socket, &["--machine", "in-process"], "app=log count=0").spawn().map(Leash).unwrap();
+    wait_for_line(&mut child, "acked");
+    let json: serde_json::Value = serde_json::from_str(&inspect(&["--json"])).unwrap();
+    let queue = &json["devices"][0]["queues"][0];
+    assert!(queue["requests"].as_u64().unwrap() > 0, "{json}");
+    drop(child);
+    end(backend);
+    let output = pvkit(&["inspect"]).arg(&socket).output().unwrap();
+    assert!(!output.status.success() && text(&output).contains("no run answers at"), "{}", text(&output));
+}
+
+#[test]
 fn mistakes_are_named_with_the_remedy() {
     let folder = folder("dd-mistakes");
     let path = image(&folder, "one.img");

@@ -26,6 +26,8 @@ pub enum BackendError {
     Version,
     /// It has no such device, or will not give it.
     Refused(CallError),
+    /// It has no time just now.
+    Busy,
     /// It says what cannot be.
     Lie(&'static str),
     /// It goes away, or does not answer.
@@ -48,6 +50,7 @@ impl fmt::Display for BackendError {
             }
             Self::Refused(CallError::LIMIT) => f.write_str("a guest may have 32 devices of one backend"),
             Self::Refused(error) => write!(f, "the backend refuses: {error:?}; its log says more"),
+            Self::Busy => f.write_str("a guest's devices are being opened or closed just now; try again"),
             Self::Lie(what) => write!(f, "the backend answers what cannot be: {what}"),
             Self::Socket(error) => write!(f, "the backend does not answer: {error}"),
         }
@@ -138,7 +141,7 @@ impl Link {
     }
 
     /// One request and its answer; nobody else may receive meanwhile.
-    fn ask(&mut self, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<(Vec<u8>, Packet), BackendError> {
+    pub fn ask(&mut self, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<(Vec<u8>, Packet), BackendError> {
         self.sequence += 1;
         self.socket.send(&message.emit(self.sequence), fds, ANSWER)?;
         loop {

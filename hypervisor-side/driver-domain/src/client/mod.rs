@@ -12,12 +12,14 @@
 
 mod backend;
 mod covers;
+mod inspect;
 mod keeper;
 mod link;
 mod reader;
 mod state;
 
 pub use backend::{Backend, Done, QueueWires};
+pub use inspect::{Served, inspect};
 pub use link::{ANSWER, BackendError, Wanted, process_of};
 pub use state::BackendCounters;
 

@@ -4,8 +4,9 @@
 //! for what there is not is answered with an error. Either way all that the connection holds is bounded: [`MAX_DEVICES`]
 //! devices, the queues of their offers, one window.
 
-use super::Daemon;
 use super::device::Device;
+use super::holdings::Holdings;
+use super::{Daemon, lock};
 use crate::protocol::*;
 use crate::socket::{Packet, PacketSocket, SocketError};
 use crate::window::{MAX_WINDOW, Window};
@@ -14,11 +15,10 @@ use pvkit_abi::status::CallError;
 use pvkit_backends::{Backing, Bell, QueueLog, block};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FileType;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use zerocopy::IntoBytes;
 
@@ -67,17 +67,18 @@ type Answer = Result<(Vec<u8>, Option<OwnedFd>), CallError>;
 pub struct Connection {
     daemon: Arc<Daemon>,
     socket: PacketSocket,
-    /// As it calls itself; empty before its `HELLO`.
-    pub name: String,
     greeted: bool,
     last: u64,
-    window: Option<Arc<Window>>,
-    devices: BTreeMap<u32, Device>,
+    holdings: Arc<Mutex<Holdings>>,
 }
 
 impl Connection {
-    pub const fn new(daemon: Arc<Daemon>, socket: PacketSocket) -> Self {
-        Self { daemon, socket, name: String::new(), greeted: false, last: 0, window: None, devices: BTreeMap::new() }
+    pub const fn new(daemon: Arc<Daemon>, socket: PacketSocket, holdings: Arc<Mutex<Holdings>>) -> Self {
+        Self { daemon, socket, greeted: false, last: 0, holdings }
+    }
+
+    fn holdings(&self) -> MutexGuard<'_, Holdings> {
+        lock(&self.holdings)
     }
 
     /// Serves until the monitor or the daemon leaves; then nothing of the monitor's is attached any more.
@@ -87,9 +88,7 @@ impl Connection {
                 break end;
             }
         };
-        self.devices.values_mut().for_each(Device::close);
-        self.devices.clear();
-        self.window = None;
+        self.holdings().give_back();
         if matches!(end, End::Stopped) {
             let _ = self.socket.send(&Message::Goodbye.emit(0), &[], PATIENCE);
         }
@@ -160,27 +159,28 @@ impl Connection {
                 (Some(doorbell), Some(interrupt)) => self.open(&asked, doorbell, interrupt),
                 _ => Err(CallError::INVALID),
             },
-            Message::Close(asked) => self.device(asked.device).map(Device::close).map(|()| nothing()),
+            Message::Close(asked) => self.holdings().device(asked.device).map(Device::close).map(|()| nothing()),
             Message::Share(asked) => {
-                let window = self.window.clone().ok_or(CallError::FAULT);
-                window.and_then(|window| self.device(asked.device)?.share(&asked, &window)).map(|()| nothing())
+                let mut holdings = self.holdings();
+                let window = holdings.window.clone().ok_or(CallError::FAULT);
+                window.and_then(|window| holdings.device(asked.device)?.share(&asked, &window)).map(|()| nothing())
             }
             Message::Revoke(asked) => {
-                self.device(asked.device).and_then(|device| device.revoke(&asked)).map(|()| nothing())
+                self.holdings().device(asked.device).and_then(|device| device.revoke(&asked)).map(|()| nothing())
             }
             Message::Control(asked) => self.control(&asked),
             Message::Refresh(asked) => self.refresh(asked.device),
             Message::Counters(asked) => {
-                self.device(asked.device).map(|device| (device.counters().as_bytes().to_vec(), None))
+                self.holdings().device(asked.device).map(|device| (device.counters().as_bytes().to_vec(), None))
+            }
+            // Nothing of its own is locked meanwhile.
+            Message::Inspect(asked) => {
+                self.daemon.inspect(asked.place).map(|inspected| (inspected.as_bytes().to_vec(), None))
             }
             Message::Reply(..) | Message::Goodbye | Message::Log(_) => {
                 return Err(End::Lie("a message that is the daemon's".into()));
             }
         })
-    }
-
-    fn device(&mut self, number: u32) -> Result<&mut Device, CallError> {
-        self.devices.get_mut(&number).ok_or(CallError::NOT_FOUND)
     }
 
     fn hello(&mut self, hello: &Hello) -> Answer {
@@ -191,7 +191,7 @@ impl Connection {
             return Err(CallError::REFUSED);
         }
         self.greeted = true;
-        self.name = text(&hello.name);
+        self.holdings().name = text(&hello.name);
         let mut version = VERSION;
         version.minor = version.minor.min(hello.version.minor);
         let reply = HelloReply {
@@ -204,41 +204,44 @@ impl Connection {
         Ok((reply.as_bytes().to_vec(), None))
     }
 
-    fn take_window(&mut self, file: OwnedFd, length: u64) -> Answer {
-        if self.devices.values().any(Device::is_open) {
+    fn take_window(&self, file: OwnedFd, length: u64) -> Answer {
+        let mut holdings = self.holdings();
+        if holdings.devices.values().any(Device::is_open) {
             return Err(CallError::BUSY);
         }
         let window = Window::map(file, length).map_err(|error| {
-            self.daemon.log(&format!("{}: {error}", self.name));
+            self.daemon.log(&format!("{}: {error}", holdings.name));
             CallError::INVALID
         })?;
         // Grants that named the old one went with the queues.
-        self.devices.values_mut().for_each(Device::close);
-        self.window = Some(window);
+        holdings.devices.values_mut().for_each(Device::close);
+        holdings.window = Some(window);
         Ok(nothing())
     }
 
-    fn attach(&mut self, asked: &Attach, descriptor: Option<OwnedFd>) -> Answer {
-        if asked.device == 0 || self.devices.contains_key(&asked.device) {
+    fn attach(&self, asked: &Attach, descriptor: Option<OwnedFd>) -> Answer {
+        let mut holdings = self.holdings();
+        let refuse = |why: &str| self.daemon.log(&format!("{}: {why}", holdings.name));
+        if asked.device == 0 || holdings.devices.contains_key(&asked.device) {
             return Err(CallError::BUSY);
         }
-        if self.devices.len() >= MAX_DEVICES {
-            self.daemon.log(&format!("{}: refused a device: a monitor has at most {MAX_DEVICES}", self.name));
+        if holdings.devices.len() >= MAX_DEVICES {
+            refuse(&format!("refused a device: a monitor has at most {MAX_DEVICES}"));
             return Err(CallError::LIMIT);
         }
         let id = text(&asked.id);
         let export = self.daemon.export(&id).ok_or(CallError::NOT_FOUND)?;
-        let mut given = export.give(asked, descriptor).inspect_err(|error| {
-            self.daemon.log(&format!("{}: {id} was not given: {error:?}", self.name));
-        })?;
+        let given = export.give(asked, descriptor);
+        let mut given = given.inspect_err(|error| refuse(&format!("{id} was not given: {error:?}")))?;
         let witness = given.witness.take();
         let reply = Attached { offer: given.offer };
-        self.devices.insert(asked.device, Device::new(given, id));
+        holdings.devices.insert(asked.device, Device::new(given, id));
         Ok((reply.as_bytes().to_vec(), witness))
     }
 
-    fn open(&mut self, asked: &OpenQueue, doorbell: OwnedFd, interrupt: OwnedFd) -> Answer {
-        let window = self.window.clone().ok_or(CallError::FAULT)?;
+    fn open(&self, asked: &OpenQueue, doorbell: OwnedFd, interrupt: OwnedFd) -> Answer {
+        let mut holdings = self.holdings();
+        let window = holdings.window.clone().ok_or(CallError::FAULT)?;
         for fd in [&doorbell, &interrupt] {
             // An eventfd has no file type; anything else might make its reader wait for ever.
             let about = rustix::fs::fstat(fd).map_err(|_| CallError::INVALID)?;
@@ -248,7 +251,7 @@ impl Connection {
             let flags = rustix::fs::fcntl_getfl(fd).map_err(|_| CallError::INVALID)?;
             rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK).map_err(|_| CallError::INVALID)?;
         }
-        let (daemon, name) = (Arc::clone(&self.daemon), format!("{}, device {}", self.name, asked.device));
+        let (daemon, name) = (Arc::clone(&self.daemon), format!("{}, device {}", holdings.name, asked.device));
         let (queue, enter) = (asked.queue, Arc::clone(&self.daemon.enter));
         // The engines themselves tell only of the 1st, 2nd, 4th, ... of a kind; a new queue begins anew, so here again.
         let told = AtomicU64::new(0);
@@ -257,18 +260,20 @@ impl Connection {
                 daemon.log(&format!("{name}, queue {queue}: {line}"));
             }
         });
-        self.device(asked.device)?.open(asked, &window, Bell::from(doorbell), Bell::from(interrupt), log, enter)?;
+        let (doorbell, interrupt) = (Bell::from(doorbell), Bell::from(interrupt));
+        holdings.device(asked.device)?.open(asked, &window, doorbell, interrupt, log, enter)?;
         Ok(nothing())
     }
 
-    fn control(&mut self, asked: &Control) -> Answer {
+    fn control(&self, asked: &Control) -> Answer {
         let data = asked.data.get(..usize::from(asked.length)).ok_or(CallError::INVALID)?;
-        self.device(asked.device)?.backing().control(asked.operation, data)?;
+        self.holdings().device(asked.device)?.backing().control(asked.operation, data)?;
         Ok(nothing())
     }
 
-    fn refresh(&mut self, device: u32) -> Answer {
-        let Backing::Block(disk) = self.device(device)?.backing() else { return Err(CallError::UNSUPPORTED) };
+    fn refresh(&self, device: u32) -> Answer {
+        let mut holdings = self.holdings();
+        let Backing::Block(disk) = holdings.device(device)?.backing() else { return Err(CallError::UNSUPPORTED) };
         disk.refresh().map_err(|_| CallError::BACKEND)?;
         let config: [u8; CONFIG_BYTES] = block::config_bytes(&disk.config());
         Ok((config.to_vec(), None))

@@ -5,6 +5,7 @@ use super::export::Given;
 use crate::protocol::{Counted, Counters, MAX_COUNTED, OpenQueue, Share};
 use crate::window::Window;
 use pvkit_abi::PAGE_SIZE;
+use pvkit_abi::bus::Class;
 use pvkit_abi::grant::Access;
 use pvkit_abi::status::CallError;
 use pvkit_backends::{
@@ -40,6 +41,21 @@ impl Device {
 
     pub fn is_open(&self) -> bool {
         !self.open.is_empty()
+    }
+
+    /// Queues that are open.
+    pub fn open_queues(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Its kind.
+    pub const fn class(&self) -> Class {
+        self.given.offer.class
+    }
+
+    /// The name by which the operator knows it.
+    pub fn id(&self) -> &str {
+        &self.name
     }
 
     /// Opens a queue: rings in the window, a thread.

@@ -8,25 +8,32 @@
 mod connection;
 mod device;
 mod export;
+mod holdings;
 
 pub use connection::MAX_DEVICES;
 pub(crate) use device::snapshot;
 pub use export::{Export, ExportKind, Given};
 
+use crate::protocol::Inspected;
 use crate::socket::PacketSocket;
 use connection::{Connection, End};
+use holdings::Holdings;
+use pvkit_abi::status::CallError;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Most monitors at a time.
 pub const MAX_MONITORS: usize = 64;
+
+/// How long whoever inspects waits for a monitor that is being served.
+const INSPECTION: Duration = Duration::from_secs(1);
 
 /// Takes a line for the operator.
 pub type Log = Box<dyn Fn(&str) + Send + Sync>;
@@ -52,6 +59,8 @@ pub struct Daemon {
     incarnation: u64,
     stop: OwnedFd,
     refused: AtomicU64,
+    /// In the order in which they came. A monitor that has no device yet, or asks questions only, is one of them.
+    monitors: Mutex<BTreeMap<u64, Arc<Mutex<Holdings>>>>,
     log: Log,
 }
 
@@ -66,7 +75,15 @@ impl Daemon {
         // Fails only where the system has no random numbers yet; the number is for the eye alone.
         let _ = rustix::rand::getrandom(&mut number, rustix::rand::GetRandomFlags::NONBLOCK);
         let incarnation = u64::from_le_bytes(number);
-        Ok(Arc::new(Self { exports, enter, incarnation, stop, refused: AtomicU64::new(0), log }))
+        Ok(Arc::new(Self {
+            exports,
+            enter,
+            incarnation,
+            stop,
+            refused: AtomicU64::new(0),
+            monitors: Mutex::default(),
+            log,
+        }))
     }
 
     /// Serves monitors that connect to `listener` until [`Daemon::stop`]; then every queue is drained and every monitor told
@@ -115,12 +132,14 @@ impl Daemon {
     fn start(self: &Arc<Self>, socket: PacketSocket) -> Option<JoinHandle<()>> {
         let daemon = Arc::clone(self);
         let thread = Builder::new().name("monitor".into()).spawn(move || {
-            let mut connection = Connection::new(Arc::clone(&daemon), socket);
-            let end = connection.serve();
-            let name = if connection.name.is_empty() { "a monitor" } else { &connection.name };
+            let holdings = Arc::<Mutex<Holdings>>::default();
+            let number = daemon.enroll(&holdings);
+            let end = Connection::new(Arc::clone(&daemon), socket, Arc::clone(&holdings)).serve();
+            lock(&daemon.monitors).remove(&number);
+            let name = std::mem::take(&mut lock(&holdings).name);
             match end {
                 End::Gone | End::Stopped => {}
-                end => daemon.log(&format!("{name} {end}")),
+                end => daemon.log(&format!("{} {end}", if name.is_empty() { "a monitor" } else { &name })),
             }
         });
         thread.inspect_err(|error| self.refuse(&error.to_string())).ok()
@@ -137,6 +156,38 @@ impl Daemon {
         self.stop.as_fd()
     }
 
+    /// A number that is larger than those of all monitors before.
+    fn enroll(&self, holdings: &Arc<Mutex<Holdings>>) -> u64 {
+        let mut monitors = lock(&self.monitors);
+        let number = monitors.last_key_value().map_or(0, |(last, _)| last + 1);
+        monitors.insert(number, Arc::clone(holdings));
+        number
+    }
+
+    /// The device at a place among all monitors' devices. `BUSY` if its monitor is being served just now for longer.
+    fn inspect(&self, place: u32) -> Result<Inspected, CallError> {
+        let monitors: Vec<_> = lock(&self.monitors).values().cloned().collect();
+        let mut left = place as usize;
+        for monitor in monitors {
+            let deadline = Instant::now() + INSPECTION;
+            let holdings = loop {
+                match monitor.try_lock() {
+                    Ok(holdings) => break holdings,
+                    Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                    Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    Err(TryLockError::WouldBlock) => return Err(CallError::BUSY),
+                }
+            };
+            match holdings.inspect(left) {
+                Ok(inspected) => return Ok(inspected),
+                Err(devices) => left -= devices,
+            }
+        }
+        Err(CallError::NOT_FOUND)
+    }
+
     fn export(&self, id: &str) -> Option<Arc<Export>> {
         self.exports.get(id).cloned()
     }
@@ -148,4 +199,9 @@ impl Daemon {
 
 pub(crate) const fn timespec(time: Duration) -> Timespec {
     Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos() as i64 }
+}
+
+/// A panic elsewhere leaves what is behind a lock as whole as it was.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -28,6 +28,8 @@ pub enum Message {
     Refresh(OfDevice),
     /// `COUNTERS`
     Counters(OfDevice),
+    /// `INSPECT`
+    Inspect(Inspect),
     /// `REPLY`: which kind of request it answers, and how that went; what there is to say, as bytes.
     Reply(Kind, Result<Vec<u8>, CallError>),
     /// `GOODBYE`
@@ -85,6 +87,7 @@ impl Message {
             Self::Control(_) => Kind::CONTROL,
             Self::Refresh(_) => Kind::REFRESH,
             Self::Counters(_) => Kind::COUNTERS,
+            Self::Inspect(_) => Kind::INSPECT,
             Self::Reply(..) => Kind::REPLY,
             Self::Goodbye => Kind::GOODBYE,
             Self::Log(_) => Kind::LOG,
@@ -103,6 +106,7 @@ impl Message {
             Self::Close(body) | Self::Refresh(body) | Self::Counters(body) => bytes.extend(body.as_bytes()),
             Self::Share(body) | Self::Revoke(body) => bytes.extend(body.as_bytes()),
             Self::Control(body) => bytes.extend(body.as_bytes()),
+            Self::Inspect(body) => bytes.extend(body.as_bytes()),
             Self::Reply(to, answer) => {
                 let error = answer.as_ref().err().map_or(0, |error| error.0);
                 bytes.extend(ReplyHead { error, to: *to, reserved: 0 }.as_bytes());
@@ -160,6 +164,11 @@ impl Message {
             Kind::CLOSE => Self::Close(of_device()?),
             Kind::REFRESH => Self::Refresh(of_device()?),
             Kind::COUNTERS => Self::Counters(of_device()?),
+            Kind::INSPECT => {
+                let body: Inspect = exactly(kind, body)?;
+                zero(body.reserved == 0)?;
+                Self::Inspect(body)
+            }
             Kind::SHARE => Self::Share(share()?),
             Kind::REVOKE => Self::Revoke(share()?),
             Kind::CONTROL => Self::Control(exactly(kind, body)?),

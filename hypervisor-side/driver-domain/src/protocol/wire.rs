@@ -55,6 +55,8 @@ impl Kind {
     pub const REFRESH: Self = Self(9);
     /// Monitor: what did the queues of a device do? Answer: [`Counters`].
     pub const COUNTERS: Self = Self(10);
+    /// Anybody: what does the monitor's device at this place of all devices? Answer: [`Inspected`]; `NOT_FOUND` behind the last.
+    pub const INSPECT: Self = Self(11);
     /// Daemon: the answer to a request, which its sequence names.
     pub const REPLY: Self = Self(0x100);
     /// Daemon: I leave in good order. All queues are drained and detached, nothing is in flight, the window is unmapped.
@@ -271,6 +273,39 @@ pub struct Counters {
 }
 layout!(Counters, 8 + MAX_COUNTED * size_of::<Counted>(), queues @ 8);
 const _: () = assert!(size_of::<Header>() + size_of::<ReplyHead>() + size_of::<Counters>() <= MAX_MESSAGE);
+
+/// Body of `INSPECT`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Inspect {
+    /// From 0, in the order in which monitors came; each answer is about one device, as it is then.
+    pub place: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+layout!(Inspect, 8);
+
+/// Answer to `INSPECT`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Inspected {
+    /// The monitor's number of the device.
+    pub device: u32,
+    /// Its kind.
+    pub class: Class,
+    /// Queues that are open.
+    pub open: u16,
+    /// Bytes of the monitor's window; 0 without one.
+    pub window: u64,
+    /// As the monitor calls itself.
+    pub monitor: [u8; NAME_BYTES],
+    /// The name by which the daemon's operator knows the device.
+    pub id: [u8; NAME_BYTES],
+    /// What its queues did.
+    pub counters: Counters,
+}
+layout!(Inspected, 144 + size_of::<Counters>(), class @ 4, open @ 6, window @ 8, monitor @ 16, id @ 80, counters @ 144);
+const _: () = assert!(size_of::<Header>() + size_of::<ReplyHead>() + size_of::<Inspected>() <= MAX_MESSAGE);
 
 /// Body of `LOG`.
 #[repr(C)]

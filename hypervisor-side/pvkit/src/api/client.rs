@@ -2,7 +2,7 @@
 
 use super::question::{MOST_PATIENCE, Question};
 use super::server::{PATIENCE, read_line};
-use super::show;
+use super::{daemon, show};
 use crate::cli::{CtlOptions, InspectOptions};
 use crate::failure::Failure;
 use serde_json::Value;
@@ -15,10 +15,15 @@ use std::time::Duration;
 /// `pvkit inspect`.
 ///
 /// # Errors
-/// There is no such run, or it does not answer.
+/// There is no such run or daemon, or it does not answer.
 pub fn inspect(options: &InspectOptions) -> Result<ExitCode, Failure> {
-    let answer = ask(&options.socket, Question::Inspect, PATIENCE)?;
-    let text = if options.json { format!("{answer:#}\n") } else { show::to_text(&answer) };
+    let text = if is_daemon(&options.socket) {
+        let served = daemon::inspect(&options.socket)?;
+        if options.json { format!("{:#}\n", daemon::to_json(&served)) } else { daemon::to_text(&served) }
+    } else {
+        let answer = ask(&options.socket, Question::Inspect, PATIENCE)?;
+        if options.json { format!("{answer:#}\n") } else { show::to_text(&answer) }
+    };
     io::stdout().write_all(text.as_bytes()).map_err(Failure::run)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -32,6 +37,12 @@ pub fn ctl(options: &CtlOptions) -> Result<ExitCode, Failure> {
     let answer = ask(&options.socket, Question::Ask(options.verb, patience), patience + PATIENCE)?;
     println!("{}: {}", options.verb.word(), answer.as_str().unwrap_or("?"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// A daemon's socket carries packets, a run's a stream.
+fn is_daemon(socket: &Path) -> bool {
+    let wrong_type = rustix::io::Errno::PROTOTYPE.raw_os_error();
+    UnixStream::connect(socket).is_err_and(|error| error.raw_os_error() == Some(wrong_type))
 }
 
 fn ask(socket: &Path, question: Question, patience: Duration) -> Result<Value, Failure> {

@@ -9,6 +9,7 @@
 //! is replaced; one that answers is not.
 
 pub mod client;
+pub mod daemon;
 pub mod question;
 pub mod server;
 mod show;

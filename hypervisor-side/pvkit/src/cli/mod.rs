@@ -262,7 +262,7 @@ pub struct DemoOptions {
 /// `pvkit inspect`.
 #[derive(Args, Debug)]
 pub struct InspectOptions {
-    /// The API socket of the run: what was given to `pvkit run --api-socket`
+    /// The API socket of the run: what was given to `pvkit run --api-socket`; or a daemon's: `pvkit backend --socket`
     #[arg(value_name = "SOCKET")]
     pub socket: PathBuf,
     /// One JSON object

@@ -41,7 +41,8 @@ all_there "reset" "$log"
 fresh
 for file in vmlinuz initramfs; do
     cp "guests/module/6.1-cloud/$file" "$SCRATCH/$file"
-    truncate -s %4096 "$SCRATCH/$file"
+    # Whole blocks.
+    truncate -s $((($(wc -c <"$SCRATCH/$file") + 4095) / 4096 * 4096)) "$SCRATCH/$file"
 done
 run 6.1-cloud kexec --disk "path=$disk,cache=volatile" --disk "path=$SCRATCH/vmlinuz,readonly=on" \
     --disk "path=$SCRATCH/initramfs,readonly=on"
