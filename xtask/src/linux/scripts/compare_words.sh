@@ -1,7 +1,7 @@
 #!/bin/sh
 # What comparing pvkit with QEMU's virtio needs: counters of a guest between its marks.
 . ./words.sh
-cmdline="console=ttyS0 quiet panic=-1 mitigations=off pvkit_limit=120"
+cmdline="console=ttyS0 quiet panic=-1 mitigations=off pvkit_limit=400"
 
 # How often a guest left for which reason, as exit_REASON=count: a histogram of KVM's own trace point.
 trace=/sys/kernel/debug/tracing/events/kvm/kvm_exit
