@@ -39,7 +39,7 @@ pub enum Need {
     Busybox,
     /// What takes Debian packages apart and builds modules.
     KernelTools,
-    /// The kernel's critics: sparse, and what checkpatch runs on.
+    /// The kernel's critics: sparse, what checkpatch runs on, and what applies patches.
     KernelCritics,
     /// Debian's kernels and their headers, in the cache or within reach.
     DebianKernels,
@@ -110,7 +110,7 @@ impl Need {
             Self::Kvm => kvm_missing(),
             Self::KernelTools => linux::tools_missing(on_path),
             Self::KernelCritics => {
-                ["sparse", "perl"].into_iter().find_map(|tool| lacks(on_path(tool), &format!("no {tool}")))
+                ["sparse", "perl", "patch"].into_iter().find_map(|tool| lacks(on_path(tool), &format!("no {tool}")))
             }
             Self::DebianKernels => linux::kernels_missing(),
             Self::DiskSpace => linux::space_missing(),
@@ -136,9 +136,9 @@ impl Need {
             Self::Qemu => Remedy::Apt("qemu-system-x86"),
             Self::Busybox => Remedy::Apt("busybox-static"),
             Self::KernelTools => {
-                Remedy::Apt("gcc-12 make xz-utils binutils libelf1 util-linux e2fsprogs fio ethtool iperf3")
+                Remedy::Apt("gcc-12 libc6-dev make xz-utils binutils libelf1 util-linux e2fsprogs fio ethtool iperf3")
             }
-            Self::KernelCritics => Remedy::Apt("sparse perl"),
+            Self::KernelCritics => Remedy::Apt("sparse perl patch"),
             Self::DebianKernels => linux::kernels_remedy(),
             Self::Kvm | Self::DiskSpace => Remedy::ByHand,
         }
