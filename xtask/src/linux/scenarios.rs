@@ -248,6 +248,31 @@ pub const SCENARIOS: &[Scenario] = &[
         full: true,
     },
     Scenario {
+        name: "hostile-window",
+        protects: "The same, and lies about the end of an epoch, where the host can reach a window alone.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: concat!("WORDS='--window 64M' LIES=full LIMIT=1500\n", include_str!("scripts/hostile.sh")),
+        parts: &[Part::Mutants, Part::Guests(&[HOSTILE])],
+        limit: seconds(1600),
+        natively: true,
+        full: true,
+    },
+    Scenario {
+        name: "hostile-window-checked",
+        protects: "Lies about the end of an epoch and messages of no sense under KASAN, where the host can reach a window alone.",
+        kernel: CLOUD,
+        modules: GUESTS,
+        script: concat!(
+            "KERNEL=6.1-checked MEMORY=512M WORDS='--window 64M' LIES=epoch,message LIMIT=1500\n",
+            include_str!("scripts/hostile.sh")
+        ),
+        parts: &[Part::Mutants, Part::Guests(&[HOSTILE_CHECKED])],
+        limit: seconds(1600),
+        natively: true,
+        full: true,
+    },
+    Scenario {
         name: "hostile-checked",
         protects: "The same lies under KASAN, lockdep and kmemleak: no byte out of place, no lock in the wrong order.",
         kernel: CLOUD,

@@ -13,7 +13,7 @@ ip link set tap0 up
 ./pvkit-mutants run --mutant hostile --no-reboot --kernel "guests/hostile/$kernel/vmlinuz" \
     --initramfs "guests/hostile/$kernel/initramfs" --memory "${MEMORY:-256M}" --serial "file=$log" ${WORDS:-} \
     --disk "$SCRATCH/tried" --disk "$SCRATCH/other" --net tap=tap0 --console stdio \
-    --cmdline "console=ttyS0 quiet panic=-1 mitigations=off pvkit_limit=${LIMIT:-280} pvkit_lies=${LIES:-quick} pvkit_other=${other%% *}" \
+    --cmdline "console=ttyS0 quiet panic=-1 mitigations=off pvkit_limit=${LIMIT:-280} pvkit_lies=${LIES:-quick} pvkit_window=${WORDS:+yes} pvkit_other=${other%% *}" \
     >"$SCRATCH/console" 2>"$RESULTS/$kernel.pvkit.log" <"$SCRATCH/keys" &
 pid=$!
 # Somebody types all the time.
