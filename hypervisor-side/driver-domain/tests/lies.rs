@@ -418,3 +418,19 @@ fn what_a_daemon_offers_is_checked() {
     backend.attach(wanted()).unwrap();
     assert!(matches!(backend.attach(wanted()), Err(BackendError::Refused(CallError::BUSY))));
 }
+
+#[test]
+fn a_monitor_is_not_told_of_others_and_an_operator_is() {
+    let served = serve();
+    let mut monitor = Monitor::greeted(&served);
+    monitor.ask(&Message::Attach(attach(3, "alone")), &[]).unwrap().unwrap();
+    let inspect = |place| Message::Inspect(Inspect { place, reserved: 0 });
+    assert_eq!(monitor.ask(&inspect(0), &[]).unwrap(), Err(CallError::DENIED));
+    let mut operator = Monitor::greeted(&served);
+    let seen = Inspected::read_from_bytes(&operator.ask(&inspect(0), &[]).unwrap().unwrap()).unwrap();
+    assert_eq!((seen.device, seen.class, seen.open, seen.window), (3, Class::BLOCK, 0, 0));
+    assert_eq!((text(&seen.monitor), text(&seen.id)), ("test".into(), "alone".into()));
+    for place in [1, u32::MAX] {
+        assert_eq!(operator.ask(&inspect(place), &[]).unwrap(), Err(CallError::NOT_FOUND));
+    }
+}

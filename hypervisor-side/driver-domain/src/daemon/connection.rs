@@ -173,10 +173,7 @@ impl Connection {
             Message::Counters(asked) => {
                 self.holdings().device(asked.device).map(|device| (device.counters().as_bytes().to_vec(), None))
             }
-            // Nothing of its own is locked meanwhile.
-            Message::Inspect(asked) => {
-                self.daemon.inspect(asked.place).map(|inspected| (inspected.as_bytes().to_vec(), None))
-            }
+            Message::Inspect(asked) => self.inspect(asked.place),
             Message::Reply(..) | Message::Goodbye | Message::Log(_) => {
                 return Err(End::Lie("a message that is the daemon's".into()));
             }
@@ -202,6 +199,16 @@ impl Connection {
             max_window: MAX_WINDOW,
         };
         Ok((reply.as_bytes().to_vec(), None))
+    }
+
+    /// A monitor, which has something of its own, is nobody to be told of others.
+    fn inspect(&self, place: u32) -> Answer {
+        if self.holdings().is_monitor() {
+            return Err(CallError::DENIED);
+        }
+        // Nothing of this connection is locked meanwhile.
+        let inspected = self.daemon.inspect(place)?;
+        Ok((inspected.as_bytes().to_vec(), None))
     }
 
     fn take_window(&self, file: OwnedFd, length: u64) -> Answer {

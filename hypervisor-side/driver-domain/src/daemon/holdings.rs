@@ -17,6 +17,11 @@ pub struct Holdings {
 }
 
 impl Holdings {
+    /// Whether it has anything.
+    pub fn is_monitor(&self) -> bool {
+        self.window.is_some() || !self.devices.is_empty()
+    }
+
     /// A device that was attached.
     ///
     /// # Errors

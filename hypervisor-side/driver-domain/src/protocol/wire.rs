@@ -55,7 +55,8 @@ impl Kind {
     pub const REFRESH: Self = Self(9);
     /// Monitor: what did the queues of a device do? Answer: [`Counters`].
     pub const COUNTERS: Self = Self(10);
-    /// Anybody: what does the monitor's device at this place of all devices? Answer: [`Inspected`]; `NOT_FOUND` behind the last.
+    /// An operator, who has neither window nor device: what of the device at this place of all monitors' devices? Answer:
+    /// [`Inspected`]; `NOT_FOUND` behind the last.
     pub const INSPECT: Self = Self(11);
     /// Daemon: the answer to a request, which its sequence names.
     pub const REPLY: Self = Self(0x100);
