@@ -330,7 +330,7 @@ pub const LANES: &[Lane] = &[
         stage: Stage::Test,
         needs: &[Need::Qemu, Need::Busybox, Need::KernelTools, Need::NoneTarget, Need::DiskSpace, Need::DebianKernels],
         steps: &[run("cargo xtask linux")],
-        limit: seconds(1800),
+        limit: seconds(2400),
         full: Some(Full { steps: &[run("cargo xtask linux --full")], limit: seconds(3600) }),
     },
     Lane {

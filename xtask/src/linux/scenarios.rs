@@ -147,7 +147,7 @@ pub const SCENARIOS: &[Scenario] = &[
         modules: GUESTS,
         script: concat!(include_str!("scripts/module.sh"), include_str!("scripts/module_disk.sh")),
         parts: &[Part::Pvkit, Part::Tools(TOOLS), Part::Guests(&[MODULE])],
-        limit: seconds(900),
+        limit: seconds(1200),
         natively: true,
         full: false,
     },
