@@ -17,12 +17,15 @@ use std::time::Duration;
 /// # Errors
 /// There is no such run or daemon, or it does not answer.
 pub fn inspect(options: &InspectOptions) -> Result<ExitCode, Failure> {
-    let text = if is_daemon(&options.socket) {
-        let served = daemon::inspect(&options.socket)?;
-        if options.json { format!("{:#}\n", daemon::to_json(&served)) } else { daemon::to_text(&served) }
-    } else {
-        let answer = ask(&options.socket, Question::Inspect, PATIENCE)?;
-        if options.json { format!("{answer:#}\n") } else { show::to_text(&answer) }
+    let text = match UnixStream::connect(&options.socket) {
+        Err(error) if is_of_packets(&error) => {
+            let served = daemon::inspect(&options.socket)?;
+            if options.json { format!("{:#}\n", daemon::to_json(&served)) } else { daemon::to_text(&served) }
+        }
+        connected => {
+            let answer = ask(connected, &options.socket, Question::Inspect, PATIENCE)?;
+            if options.json { format!("{answer:#}\n") } else { show::to_text(&answer) }
+        }
     };
     io::stdout().write_all(text.as_bytes()).map_err(Failure::run)?;
     Ok(ExitCode::SUCCESS)
@@ -34,19 +37,24 @@ pub fn inspect(options: &InspectOptions) -> Result<ExitCode, Failure> {
 /// There is no such run, or the guest does not do it.
 pub fn ctl(options: &CtlOptions) -> Result<ExitCode, Failure> {
     let patience = Duration::from_secs(options.patience.into()).min(MOST_PATIENCE);
-    let answer = ask(&options.socket, Question::Ask(options.verb, patience), patience + PATIENCE)?;
+    let connected = UnixStream::connect(&options.socket);
+    let answer = ask(connected, &options.socket, Question::Ask(options.verb, patience), patience + PATIENCE)?;
     println!("{}: {}", options.verb.word(), answer.as_str().unwrap_or("?"));
     Ok(ExitCode::SUCCESS)
 }
 
-/// A daemon's socket carries packets, a run's a stream.
-fn is_daemon(socket: &Path) -> bool {
-    let wrong_type = rustix::io::Errno::PROTOTYPE.raw_os_error();
-    UnixStream::connect(socket).is_err_and(|error| error.raw_os_error() == Some(wrong_type))
+/// Why a stream cannot be had: the socket is of another type, as a daemon's is.
+fn is_of_packets(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::PROTOTYPE.raw_os_error())
 }
 
-fn ask(socket: &Path, question: Question, patience: Duration) -> Result<Value, Failure> {
-    let stream = UnixStream::connect(socket).map_err(|error| {
+fn ask(
+    connected: io::Result<UnixStream>,
+    socket: &Path,
+    question: Question,
+    patience: Duration,
+) -> Result<Value, Failure> {
+    let stream = connected.map_err(|error| {
         Failure::user(error).while_doing(format!(
             "no run answers at {}; start it with `pvkit run --api-socket {0}`, and check that you may open the socket",
             socket.display()
