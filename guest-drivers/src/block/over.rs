@@ -133,7 +133,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Over<'_, 'p, P, N, PAG
                 }
             };
             // A backend may die with each request, and each time be back at once.
-            if let Err(error) = self.in_time(deadline).and_then(|()| self.disk.reconnect(self.bus, deadline)) {
+            if let Err(error) = self.disk.in_time(deadline).and_then(|()| self.disk.reconnect(self.bus, deadline)) {
                 self.disk.bounce = buffer;
                 return Err(error);
             }
@@ -148,7 +148,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Over<'_, 'p, P, N, PAG
             if let Some(completed) = self.disk.take()? {
                 return Ok(completed);
             }
-            self.look()?;
+            self.disk.look(self.bus)?;
             if self.disk.link.is_detached() {
                 continue;
             }
@@ -160,16 +160,5 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Over<'_, 'p, P, N, PAG
                 self.bus.wait(deadline).map_err(bus_failure)?;
             }
         }
-    }
-
-    /// Hears what the host says of the disk. A configuration that cannot be is told when the disk is opened.
-    fn look(&mut self) -> Result<(), RequestError> {
-        self.bus.poll().map_err(bus_failure)?;
-        let _ = self.disk.refresh(self.bus);
-        Ok(())
-    }
-
-    fn in_time(&self, deadline: u64) -> Result<(), RequestError> {
-        if self.disk.link.platform().now() < deadline { Ok(()) } else { Err(RequestError::TimedOut) }
     }
 }

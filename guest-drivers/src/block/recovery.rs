@@ -39,9 +39,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         deadline: u64,
         mut on_completed: impl FnMut(Completed<'p, P, PAGES>),
     ) -> Result<u32, RequestError> {
-        bus.poll().map_err(bus_failure)?;
-        // A configuration that cannot be is told when the disk is opened.
-        let _ = self.refresh(bus);
+        self.look(bus)?;
         if !self.is_over() {
             return Ok(0);
         }
@@ -111,8 +109,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
     pub(super) fn reconnect(&mut self, bus: &mut Bus<'p, P>, deadline: u64) -> Result<(), RequestError> {
         let sealed = *self.link.sealed();
         loop {
-            bus.poll().map_err(bus_failure)?;
-            let _ = self.refresh(bus);
+            self.look(bus)?;
             let device = bus.device(sealed.device).ok_or(RequestError::Disconnected)?;
             let (epoch, is_back) = (device.epoch, device.state == DeviceState::OFFERED && device.epoch > sealed.epoch);
             if is_back && self.is_over() {
@@ -123,14 +120,24 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
                     Err(error) => return Err(bus_failure(error)),
                 }
             }
-            if self.link.platform().now() >= deadline {
-                return Err(RequestError::TimedOut);
-            }
+            self.in_time(deadline)?;
             // The next offer may have come with the answer to the one before.
             if bus.device(sealed.device).is_some_and(|device| device.epoch == epoch) {
                 bus.wait(deadline).map_err(bus_failure)?;
             }
         }
+    }
+
+    /// Hears what the host says of the disk. A configuration that cannot be is told when the disk is opened.
+    pub(super) fn look(&mut self, bus: &mut Bus<'p, P>) -> Result<(), RequestError> {
+        bus.poll().map_err(bus_failure)?;
+        let _ = self.refresh(bus);
+        Ok(())
+    }
+
+    /// Whether a deadline is still to come.
+    pub(super) fn in_time(&self, deadline: u64) -> Result<(), RequestError> {
+        if self.link.platform().now() < deadline { Ok(()) } else { Err(RequestError::TimedOut) }
     }
 
     /// Submits again what the fresh queue does not have, under the ids that it was submitted with.

@@ -172,7 +172,7 @@ fn carry_out(command: &mut Command, log: &Path, interruption: &Interruption) -> 
     }
 }
 
-/// Ours may have none; Debian's own source has none either.
+/// Ours may have none; those of Debian's own source are not ours to mend.
 fn no_warning(said: &str) -> Result<(), String> {
     // The cache has our name in its path, too.
     let ours = |line: &str| ["/drivers/pvkit/", "/x86/kernel/pvkit"].iter().any(|place| line.contains(place));

@@ -113,6 +113,19 @@ const COMPARE_NET: &Guest = &Guest {
     root: Root::Archive,
 };
 
+/// What scenarios with guests have in common that run by name, or with `--full`; what is empty is each one's own.
+const BY_NAME: Scenario = Scenario {
+    name: "",
+    protects: "",
+    kernel: CLOUD,
+    modules: GUESTS,
+    script: "",
+    parts: &[],
+    limit: seconds(0),
+    natively: true,
+    full: true,
+};
+
 /// Every scenario, in the order they run.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -165,24 +178,18 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "domain-long",
         protects: "The same over a hundred kills.",
-        kernel: CLOUD,
-        modules: GUESTS,
         script: concat!("KILLS=100\n", include_str!("scripts/module.sh"), include_str!("scripts/domain.sh")),
         parts: &[Part::Pvkit, Part::Tools(TOOLS), Part::Guests(&[MODULE])],
         limit: seconds(1500),
-        natively: true,
-        full: true,
+        ..BY_NAME
     },
     Scenario {
         name: "net",
         protects: "Each stock kernel's frames pass whole and in both directions, by each offload and without, in RAM and a window.",
-        kernel: CLOUD,
-        modules: GUESTS,
         script: include_str!("scripts/net.sh"),
         parts: &[Part::Pvkit, Part::Tools(TOOLS), Part::Guests(&[NETWORK])],
         limit: seconds(1800),
-        natively: true,
-        full: true,
+        ..BY_NAME
     },
     Scenario {
         name: "module-net",
@@ -198,8 +205,6 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "module-long",
         protects: "Drivers of disks that go under load and come back, fifty times.",
-        kernel: CLOUD,
-        modules: GUESTS,
         script: concat!(
             include_str!("scripts/module.sh"),
             "ROUNDS=50 WAITS='1 2 4 6 8'\n",
@@ -207,14 +212,11 @@ pub const SCENARIOS: &[Scenario] = &[
         ),
         parts: &[Part::Pvkit, Part::Tools(TOOLS), Part::Guests(&[MODULE])],
         limit: seconds(1800),
-        natively: true,
-        full: true,
+        ..BY_NAME
     },
     Scenario {
         name: "module-net-long",
         protects: "A thousand short connections to each kernel, and cards whose driver goes and comes back fifty times.",
-        kernel: CLOUD,
-        modules: GUESTS,
         script: concat!(
             include_str!("scripts/module.sh"),
             "ROUNDS=50 CONNECTIONS=1000\n",
@@ -222,121 +224,92 @@ pub const SCENARIOS: &[Scenario] = &[
         ),
         parts: &[Part::Pvkit, Part::Tools(TOOLS), Part::Guests(&[MODULE])],
         limit: seconds(1800),
-        natively: true,
-        full: true,
+        ..BY_NAME
     },
     Scenario {
         name: "hostile",
         protects: "A host that lies costs a stock kernel the device that it lies about, never the kernel.",
-        kernel: CLOUD,
-        modules: GUESTS,
         script: include_str!("scripts/hostile.sh"),
         parts: &[Part::Mutants, Part::Guests(&[HOSTILE])],
         limit: seconds(330),
-        natively: true,
-        full: true,
+        ..BY_NAME
     },
     Scenario {
         name: "hostile-long",
         protects: "Every way to lie that is known, and random ones, costs a stock kernel the device at most.",
-        kernel: CLOUD,
-        modules: GUESTS,
         script: concat!("LIES=full LIMIT=1500\n", include_str!("scripts/hostile.sh")),
         parts: &[Part::Mutants, Part::Guests(&[HOSTILE])],
         limit: seconds(1600),
-        natively: true,
-        full: true,
+        ..BY_NAME
     },
     Scenario {
         name: "hostile-window",
         protects: "The same, and lies about the end of an epoch, where the host can reach a window alone.",
-        kernel: CLOUD,
-        modules: GUESTS,
         script: concat!("WORDS='--window 64M' LIES=full LIMIT=1500\n", include_str!("scripts/hostile.sh")),
         parts: &[Part::Mutants, Part::Guests(&[HOSTILE])],
         limit: seconds(1600),
-        natively: true,
-        full: true,
+        ..BY_NAME
     },
     Scenario {
         name: "hostile-window-checked",
         protects: "Lies about the end of an epoch and messages of no sense under KASAN, where the host can reach a window alone.",
-        kernel: CLOUD,
-        modules: GUESTS,
         script: concat!(
             "KERNEL=6.1-checked MEMORY=512M WORDS='--window 64M' LIES=epoch,message LIMIT=1500\n",
             include_str!("scripts/hostile.sh")
         ),
         parts: &[Part::Mutants, Part::Guests(&[HOSTILE_CHECKED])],
         limit: seconds(1600),
-        natively: true,
-        full: true,
+        ..BY_NAME
     },
     Scenario {
         name: "hostile-checked",
         protects: "The same lies under KASAN, lockdep and kmemleak: no byte out of place, no lock in the wrong order.",
-        kernel: CLOUD,
-        modules: GUESTS,
         script: concat!("KERNEL=6.1-checked MEMORY=512M LIES=full LIMIT=3000\n", include_str!("scripts/hostile.sh")),
         parts: &[Part::Mutants, Part::Guests(&[HOSTILE_CHECKED])],
         limit: seconds(3100),
-        natively: true,
-        full: true,
+        ..BY_NAME
     },
     Scenario {
         name: "patched",
         protects: "The kernel with pvkit's patches: its root on a disk, its early console, its end; and what booting it costs.",
-        kernel: CLOUD,
-        modules: GUESTS,
         script: include_str!("scripts/patched.sh"),
         parts: &[Part::Pvkit, Part::Guests(&[BOOT, BOOT_PATCHED])],
         limit: seconds(600),
-        natively: true,
-        full: true,
+        ..BY_NAME
     },
     Scenario {
         name: "compare",
         protects: "What a request to a disk costs on pvkit and on QEMU's virtio is known, side by side.",
-        kernel: CLOUD,
         modules: KVM,
         script: concat!(include_str!("scripts/compare_words.sh"), include_str!("scripts/compare.sh")),
         parts: &[Part::Pvkit, Part::Qemu, Part::Tools(TOOLS), Part::Guests(&[COMPARE])],
         limit: seconds(600),
-        natively: true,
-        full: true,
+        ..BY_NAME
     },
     Scenario {
         name: "compare-net",
         protects: "What a frame costs on pvkit and on QEMU's virtio is known, side by side.",
-        kernel: CLOUD,
-        modules: GUESTS,
         script: concat!(include_str!("scripts/compare_words.sh"), include_str!("scripts/compare_net.sh")),
         parts: &[Part::Pvkit, Part::Qemu, Part::Tools(TOOLS), Part::Guests(&[COMPARE_NET])],
         limit: seconds(600),
-        natively: true,
-        full: true,
+        ..BY_NAME
     },
     Scenario {
         name: "compare-long",
         protects: "The same on disks, five times in turn.",
-        kernel: CLOUD,
         modules: KVM,
         script: concat!("ROUNDS=5\n", include_str!("scripts/compare_words.sh"), include_str!("scripts/compare.sh")),
         parts: &[Part::Pvkit, Part::Qemu, Part::Tools(TOOLS), Part::Guests(&[COMPARE])],
         limit: seconds(2400),
-        natively: true,
-        full: true,
+        ..BY_NAME
     },
     Scenario {
         name: "compare-net-long",
         protects: "The same on network cards, five times in turn.",
-        kernel: CLOUD,
-        modules: GUESTS,
         script: concat!("ROUNDS=5\n", include_str!("scripts/compare_words.sh"), include_str!("scripts/compare_net.sh")),
         parts: &[Part::Pvkit, Part::Qemu, Part::Tools(TOOLS), Part::Guests(&[COMPARE_NET])],
         limit: seconds(2400),
-        natively: true,
-        full: true,
+        ..BY_NAME
     },
     Scenario {
         name: "baseline",

@@ -156,7 +156,7 @@ impl Daemon {
         self.stop.as_fd()
     }
 
-    /// A number that is larger than those of all monitors before.
+    /// A number that is larger than those of all who are there.
     fn enroll(&self, holdings: &Arc<Mutex<Holdings>>) -> u64 {
         let mut monitors = lock(&self.monitors);
         let number = monitors.last_key_value().map_or(0, |(last, _)| last + 1);
