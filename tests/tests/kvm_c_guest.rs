@@ -57,10 +57,12 @@ fn c_guest_reads_writes_and_powers_off() {
     }
 }
 
-/// Sends a question until it is answered: datagrams may be lost before the guest's address is known.
-fn ask(socket: &UdpSocket, question: &str) -> Vec<u8> {
+/// Sends a question until it is answered: datagrams may be lost before the guest's address is known. Each question has
+/// a port of its own, where no late answer to the one before can come.
+fn ask(address: SocketAddr, question: &str) -> Vec<u8> {
+    let socket = client(address);
     let mut answer = [0; 2048];
-    for _ in 0..100 {
+    for _ in 0..200 {
         socket.send(question.as_bytes()).expect("loopback takes datagrams");
         if let Ok(length) = socket.recv(&mut answer) {
             return answer[..length].to_vec();
@@ -96,14 +98,13 @@ fn c_guest_answers_datagrams_with_what_its_disk_says() {
         let console = guest.sink();
         let asker = std::thread::spawn(move || {
             console.wait_for("answers datagrams");
-            let socket = client(address);
             // Beyond what the guest itself has written.
             for sector in [0usize, 200, 1000, 2047] {
-                let answer = ask(&socket, &sector.to_string());
+                let answer = ask(address, &sector.to_string());
                 assert!(answer == content[sector * 512..][..512], "sector {sector}: {answer:?}");
             }
-            assert_eq!(ask(&socket, "2048"), b"the request reaches beyond the end of the disk");
-            assert_eq!(ask(&socket, "end"), b"!");
+            assert_eq!(ask(address, "2048"), b"the request reaches beyond the end of the disk");
+            assert_eq!(ask(address, "end"), b"!");
         });
         let ran = guest.run();
         asker.join().unwrap_or_else(|_| panic!("console:\n{}\nhost:\n{}", ran.console, ran.early));

@@ -11,6 +11,7 @@ mod choice;
 mod cli;
 mod execution;
 mod fuzz;
+mod gist;
 mod install;
 mod judgement;
 mod lane;

@@ -4,13 +4,14 @@ use crate::child::{self, End, Interruption};
 use crate::choice::{Lack, choose, is_required, lack};
 use crate::cli::Selection;
 use crate::execution::Execution;
+use crate::gist::gist;
 use crate::install;
 use crate::judgement::Remarks;
 use crate::lane::Lane;
 use crate::need::{Probes, Remedy};
 use crate::summary::{Summary, Verdict};
 use crate::workspace::Workspace;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ pub struct Session {
     probes: Probes,
     interruption: Interruption,
     logs: PathBuf,
+    /// Lanes that failed, and what tells why.
+    failures: RefCell<Vec<(&'static str, Vec<String>)>>,
 }
 
 impl Session {
@@ -37,7 +40,15 @@ impl Session {
         let logs = workspace.target.join("xtask");
         fs::create_dir_all(&logs).map_err(|error| format!("{}: {error}", logs.display()))?;
         let interruption = Interruption::watch().map_err(|error| format!("signals cannot be watched: {error}"))?;
-        Ok(Self { workspace, selection, lanes, probes: Probes::default(), interruption, logs })
+        Ok(Self {
+            workspace,
+            selection,
+            lanes,
+            probes: Probes::default(),
+            interruption,
+            logs,
+            failures: RefCell::default(),
+        })
     }
 
     /// Runs to the last line.
@@ -49,6 +60,10 @@ impl Session {
         let mut summary = Summary::default();
         for lane in std::mem::take(&mut self.lanes) {
             summary.add(&self.lane(lane));
+        }
+        for (name, gist) in self.failures.take() {
+            println!("what failed in {name}, once more:");
+            gist.iter().for_each(|line| println!("  {line}"));
         }
         println!("{summary}");
         if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -99,7 +114,7 @@ impl Session {
         }
     }
 
-    fn lane(&mut self, lane: &Lane) -> Verdict {
+    fn lane(&mut self, lane: &'static Lane) -> Verdict {
         if self.interruption.came() {
             println!("skipped: {}: interrupted", lane.name);
             return Verdict::Skipped;
@@ -110,7 +125,7 @@ impl Session {
         }
     }
 
-    fn cannot_run(&self, lane: &Lane, lack: &Lack) -> Verdict {
+    fn cannot_run(&self, lane: &'static Lane, lack: &Lack) -> Verdict {
         if is_required(lane, lack, &self.selection) {
             println!("FAILED: {}: required, but cannot run: {}", lane.name, lack.why);
             Verdict::Failed
@@ -120,7 +135,7 @@ impl Session {
         }
     }
 
-    fn execute(&self, lane: &Lane) -> Verdict {
+    fn execute(&self, lane: &'static Lane) -> Verdict {
         print!("{}: {} ", lane.name, lane.protects);
         // The line is completed when the lane ends; that it shows at once is a courtesy only.
         let _ = std::io::stdout().flush();
@@ -135,6 +150,9 @@ impl Session {
         let outcome = execution.run(lane, self.selection.full);
         let lead = if execution.told_news.get() { format!("{}: ", lane.name) } else { String::new() };
         report(&lead, lane, started.elapsed(), &outcome);
+        if let Err(why) = &outcome {
+            self.failures.borrow_mut().push((lane.name, gist(why)));
+        }
         if outcome.is_ok() { Verdict::Passed } else { Verdict::Failed }
     }
 
