@@ -83,6 +83,13 @@ pub fn wait_readable<const N: usize>(fds: [RawFd; N], limit: Duration) -> io::Re
     Ok(polled.iter().enumerate().map(readable).sum())
 }
 
+/// Gives the calling thread a policy of sched(7) that has no priorities and needs no right: `SCHED_OTHER`, `SCHED_BATCH`.
+pub fn schedule_as(policy: libc::c_int) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the kernel reads the structure, which lives across the call; 0 is the calling thread.
+    done(unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) })
+}
+
 /// What [`interface_call`] asks for. Each takes a pointer to at most an [`InterfaceRequest`] and reads or writes no more.
 #[derive(Clone, Copy, Debug)]
 pub enum InterfaceCall {

@@ -7,10 +7,13 @@
 //! *Ordering.* The sleep protocol is the ring's (`park`). The stop request is a flag, then an eventfd: the thread reads
 //! the flag after every wake.
 
+mod courtesy;
+
 use crate::bell::Bell;
 use crate::counters::add;
 use crate::engine::{Pass, QueueEngine};
 use crate::sys;
+use courtesy::Courtesy;
 use pvkit_ring::{AdaptiveSpin, Park};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -39,6 +42,10 @@ const GRACE: Duration = Duration::from_millis(50);
 pub const DEFAULT_SPIN: u32 = 2000;
 
 /// Looks before a sleep when `threads` threads want to run: none if there are more of them than CPUs.
+///
+/// A thread that does not look shares a CPU with its guest: it finds out by itself whether that guest is better served at
+/// once or when it waits, see [`courtesy`]. The price where a guest submits several requests and then computes on its last
+/// CPU: an answer may be a slice (some ms) late.
 #[must_use]
 pub fn spin_for(threads: usize) -> u32 {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -64,7 +71,8 @@ struct Control {
 
 impl QueueThread {
     /// Starts `engine` on a thread called `name`. `doorbell` is read by this thread alone; each value that it reads is
-    /// that many rings. `spin` looks are spent before a sleep, see [`spin_for`].
+    /// that many rings. `spin` looks are spent before a sleep, and what
+    /// follows from none, see [`spin_for`].
     ///
     /// # Errors
     /// No eventfd or no thread is to be had.
@@ -91,6 +99,8 @@ impl QueueThread {
             control: Arc::clone(&shared),
             spin: AdaptiveSpin::new(spin),
             patience: DEADLINE,
+            courtesy: if spin == 0 { Courtesy::ADAPTIVE } else { Courtesy::NONE },
+            was_woken: false,
         };
         let thread = Builder::new().name(name.to_owned()).spawn(move || {
             if enter() {
@@ -135,6 +145,9 @@ struct Runner {
     control: Arc<Control>,
     spin: AdaptiveSpin,
     patience: Duration,
+    courtesy: Courtesy,
+    /// Whether a doorbell has ended a sleep since the last look at the ring.
+    was_woken: bool,
 }
 
 impl Runner {
@@ -154,7 +167,11 @@ impl Runner {
 
     fn step(&mut self) {
         match self.engine.pass(BUDGET) {
-            Pass::Worked(_) => {}
+            Pass::Worked(found) => {
+                if std::mem::take(&mut self.was_woken) {
+                    self.courtesy.woke(found);
+                }
+            }
             Pass::Idle => self.idle(),
             Pass::Latched => self.wait_for_command(),
         }
@@ -179,7 +196,10 @@ impl Runner {
         }
         match woken {
             0 => self.look_after_deadline(),
-            woken if woken & 1 != 0 => self.count_rings(),
+            woken if woken & 1 != 0 => {
+                self.was_woken = true;
+                self.count_rings();
+            }
             _ => {}
         }
     }

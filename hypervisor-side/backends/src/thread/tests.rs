@@ -298,3 +298,41 @@ fn no_thread_spins_where_there_are_more_threads_than_cpus() {
     assert_eq!(spin_for(usize::MAX), 0);
     assert_eq!(spin_for(1), DEFAULT_SPIN);
 }
+
+/// The scheduling policy of this process's thread of that name: field 41 of proc(5)'s `stat`.
+fn policy(name: &str) -> Option<i32> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    let mut own = stats.filter(|stat| stat.contains(&format!("({name})")));
+    own.next()?.rsplit(") ").next()?.split(' ').nth(38)?.parse().ok()
+}
+
+/// Rings a sleeping thread with 8 requests at a time until it has the policy.
+fn until_it_is(name: &str, spin: u32, expected: i32) {
+    let (mut guest, setup) = connect_with(8, || {});
+    let doorbell = EventFd::new(EFD_NONBLOCK).unwrap();
+    let thread = QueueThread::spawn(name, block(setup), doorbell.try_clone().unwrap(), spin).unwrap();
+    let counters = Arc::clone(&guest.counters);
+    for round in 1..=32 {
+        wait_until(|| counters.snapshot().sleeps >= round);
+        guest.submit(&[read(); 8]);
+        doorbell.write(1).unwrap();
+        let mut done = 0;
+        wait_until(|| {
+            done += guest.completions().len();
+            done == 8
+        });
+    }
+    assert_eq!(policy(name), Some(expected), "{name}");
+    thread.stop();
+}
+
+#[test]
+fn a_thread_that_shares_its_cpu_lets_a_guest_submit_all_that_it_has() {
+    until_it_is("sharing-queue", 0, libc::SCHED_BATCH);
+}
+
+#[test]
+fn a_thread_with_a_cpu_of_its_own_serves_at_once() {
+    until_it_is("spinning-queue", 1, libc::SCHED_OTHER);
+}

@@ -58,6 +58,8 @@ pub(crate) const RUNTIME: &[Row] = &[
     (SYS_set_robust_list, Always),
     (SYS_rseq, Always),
     (SYS_sigaltstack, Always),
+    // A queue's thread changes its own manner, between the two policies that anybody may have.
+    (SYS_sched_setscheduler, When(&[&[Is(0, 0), Is(1, SCHED_OTHER as u32)], &[Is(0, 0), Is(1, SCHED_BATCH as u32)]])),
     (SYS_sched_getaffinity, Always), // how many arenas, how many CPUs
     (SYS_gettid, Always),
     (SYS_exit, Always),

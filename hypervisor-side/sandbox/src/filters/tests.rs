@@ -146,7 +146,8 @@ fn what_a_taken_backend_would_want_is_in_no_list() {
         SYS_quotactl,
         SYS_syslog,
         SYS_prlimit64,
-        SYS_sched_setscheduler,
+        SYS_sched_setparam,
+        SYS_sched_setattr,
         SYS_sched_setaffinity,
         SYS_setpriority,
         SYS_mlock,
@@ -286,6 +287,12 @@ fn arguments_are_checked_where_they_matter() {
         (Role::Block, SYS_fcntl, &[3, F_SETFL as u64], false),
         (Role::Control, SYS_setsockopt, &[3, SOL_SOCKET as u64, SO_RCVTIMEO as u64], true),
         (Role::Control, SYS_setsockopt, &[3, SOL_SOCKET as u64, SO_ATTACH_FILTER as u64], false),
+        (Role::Control, SYS_sched_setscheduler, &[0, SCHED_BATCH as u64], true),
+        (Role::Control, SYS_sched_setscheduler, &[1, SCHED_BATCH as u64], false),
+        (Role::Control, SYS_sched_setscheduler, &[0, SCHED_FIFO as u64], false),
+        (Role::Block, SYS_sched_setscheduler, &[0, SCHED_BATCH as u64], true),
+        (Role::Block, SYS_sched_setscheduler, &[0, SCHED_OTHER as u64], true),
+        (Role::Block, SYS_sched_setscheduler, &[0, SCHED_IDLE as u64], false),
     ] {
         let expected = if allowed { ALLOW } else { KILL };
         assert_eq!(judged(role, number, arguments), expected, "{role:?}: {number} {arguments:x?}");
