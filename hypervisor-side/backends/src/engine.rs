@@ -74,8 +74,14 @@ pub trait QueueEngine: Send {
     /// Takes and serves at most `budget` requests. Bounded by it, whatever the guest does.
     fn pass(&mut self, budget: u32) -> Pass;
 
-    /// About to sleep: publishes what is held back, arms the event word and looks once more.
+    /// About to sleep: publishes what is held back, arms the event word and looks once more. An engine for which requests
+    /// alone are no work, as for receive buffers, need not arm it.
     fn park(&mut self) -> Park;
+
+    /// Whether the last `park` armed the event word: if not, requests that are published meanwhile wake nobody.
+    fn waits_for_doorbell(&self) -> bool {
+        true
+    }
 
     /// Publishes what is held back, without going to sleep.
     fn flush(&mut self);

@@ -206,8 +206,9 @@ impl Runner {
 
     /// Nobody rang. If there is work nevertheless, a wake-up was lost, unless it is just being rung.
     fn look_after_deadline(&mut self) {
+        let was_armed = self.engine.waits_for_doorbell();
         let worked = matches!(self.engine.pass(BUDGET), Pass::Worked(_));
-        if worked && self.wait([self.doorbell.as_raw_fd(), self.other()], GRACE) == 0 {
+        if worked && was_armed && self.wait([self.doorbell.as_raw_fd(), self.other()], GRACE) == 0 {
             add(&self.engine.counters().late, 1);
         }
     }

@@ -43,6 +43,8 @@ pub struct ReceiveQueue {
     /// Frames that the guest takes as they are; the pieces of at most one from the inbox.
     ready: VecDeque<Frame>,
     blocked: u32,
+    /// Whether the ring was armed before the last sleep.
+    waits_for_buffers: bool,
 }
 
 /// A buffer in flight.
@@ -92,6 +94,7 @@ impl ReceiveQueue {
             room: 0,
             ready: VecDeque::new(),
             blocked: 0,
+            waits_for_buffers: false,
         })
     }
 
@@ -292,14 +295,23 @@ impl QueueEngine for ReceiveQueue {
     }
 
     fn park(&mut self) -> Park {
-        let park = self.port.park();
-        if park == Park::Ready || self.buffers.is_empty() {
-            // Without buffers only the doorbell matters.
-            return park;
+        self.waits_for_buffers = self.buffers.is_empty() || !self.ready.is_empty();
+        if self.waits_for_buffers && self.port.park() == Park::Ready {
+            return Park::Ready;
         }
-        // Frames that come later write to the eventfd that the thread waits for.
-        let may_sleep = if self.ready.is_empty() { self.inbox.is_empty() } else { self.may_wait() };
+        // With buffers only frames matter, and a guest that posts more is spared the doorbell: the pass that a frame wakes takes
+        // them. Frames that come later write to the eventfd that the thread waits for.
+        self.port.flush();
+        let may_sleep = match (self.buffers.is_empty(), self.ready.is_empty()) {
+            (true, _) => true,
+            (false, true) => self.inbox.is_empty(),
+            (false, false) => self.may_wait(),
+        };
         if may_sleep { Park::Armed } else { Park::Ready }
+    }
+
+    fn waits_for_doorbell(&self) -> bool {
+        self.waits_for_buffers
     }
 
     fn flush(&mut self) {

@@ -67,6 +67,8 @@ pub struct Receiver {
     pub requests: SharedPages,
     /// By id: where the buffer lies.
     pub posted: Vec<(u64, u32)>,
+    /// Doorbells that were due.
+    pub doorbells: u32,
     _areas: (HeapPages, HeapPages),
 }
 
@@ -120,7 +122,7 @@ pub fn receive_with(
     };
     let queue = ReceiveQueue::new(setup, Arc::clone(&steering), pair, features, MTU).unwrap();
     let posted = vec![(0, 0); depth as usize];
-    (Receiver { front, memory, grants, counters, steering, requests, posted, _areas: areas }, queue)
+    (Receiver { front, memory, grants, counters, steering, requests, posted, doorbells: 0, _areas: areas }, queue)
 }
 
 impl Receiver {
@@ -141,7 +143,7 @@ impl Receiver {
     pub fn ask(&mut self, op: u8, flags: u8, aux: u16, words: [u64; 3]) -> u16 {
         let mut batch = self.front.batch();
         let id = batch.reserve(op, RequestFlags::from_bits_retain(flags), aux, words).unwrap().id();
-        let _ = batch.commit();
+        self.doorbells += u32::from(batch.commit().is_needed());
         self.posted[usize::from(id)] = (words[2], (words[1] >> 32) as u32);
         id
     }

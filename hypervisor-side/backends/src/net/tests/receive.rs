@@ -150,6 +150,26 @@ fn frames_wait_for_buffers_and_the_thread_sleeps_meanwhile() {
 }
 
 #[test]
+fn buffers_cost_a_doorbell_only_where_a_frame_waits_for_them() {
+    let (mut guest, mut queue) = merging();
+    assert_eq!(queue.park(), Park::Armed);
+    guest.post(1, 100);
+    assert_eq!(guest.doorbells, 1, "there was no buffer");
+    run(&mut queue);
+    assert_eq!(queue.park(), Park::Armed);
+    assert!(!queue.waits_for_doorbell());
+    guest.post(2, 100);
+    assert_eq!(guest.doorbells, 1, "a frame would find one");
+    guest.steering.deliver(frame(301));
+    run(&mut queue);
+    assert_eq!(queue.park(), Park::Armed);
+    guest.post(1, 100);
+    assert_eq!(guest.doorbells, 2, "a frame waits for the fourth");
+    run(&mut queue);
+    assert_eq!(guest.completions().len(), 4);
+}
+
+#[test]
 fn what_the_guest_did_not_seal_is_done_for_it() {
     let packet = Packet::new(Ip::V6, Transport::Tcp, (0..5000u32).map(|i| i as u8).collect());
     let large = Frame { bytes: packet.partial(), meta: packet.meta(1000) };
