@@ -103,9 +103,24 @@ static void let_die(struct pvblk *disk)
 }
 
 /*
+ * The queues are detached. What is in flight is submitted again when they are
+ * opened anew; the host of a stuck device may still read and write it.
+ */
+static void take_back(struct pvblk *disk)
+{
+	bool stuck = pvkit_stuck(disk->device);
+	u16 i;
+
+	for (i = 0; i < disk->queue_count; i++)
+		pvkit_queue_for_each_in_flight(disk->queues[i].queue,
+					       stuck ? pvblk_lose : pvblk_requeue,
+					       &disk->queues[i]);
+}
+
+/*
  * The host completes nothing while ->remove() waits for it, holding the
  * device's lock: so nobody else closes the device meanwhile, and this may. What
- * is in flight ends in errors; of a device that is stuck it stays the host's.
+ * is in flight ends in errors.
  */
 static void give_up(struct work_struct *work)
 {
@@ -118,9 +133,7 @@ static void give_up(struct work_struct *work)
 	for (i = 0; i < disk->queue_count; i++)
 		pvkit_queue_poll(disk->queues[i].queue);
 	detach_queues(disk);
-	for (i = 0; !pvkit_stuck(disk->device) && i < disk->queue_count; i++)
-		pvkit_queue_for_each_in_flight(disk->queues[i].queue, pvblk_requeue,
-					       &disk->queues[i]);
+	take_back(disk);
 	let_die(disk);
 }
 
@@ -204,14 +217,10 @@ free:
 static void disconnect(struct pvkit_device *device)
 {
 	struct pvblk *disk = dev_get_drvdata(&device->dev);
-	u16 i;
 
 	be_quiet(disk);
 	detach_queues(disk);
-	/* Stuck: what is in flight may still be written to, and stays so. */
-	for (i = 0; !pvkit_stuck(device) && i < disk->queue_count; i++)
-		pvkit_queue_for_each_in_flight(disk->queues[i].queue, pvblk_requeue,
-					       &disk->queues[i]);
+	take_back(disk);
 	if (pvkit_gone(device))
 		let_die(disk);
 }
@@ -277,7 +286,9 @@ static void remove(struct pvkit_device *device)
 	cancel_work_sync(&disk->give_up);
 	pvkit_close(device);
 	detach_queues(disk);
-	blk_mq_free_tag_set(&disk->set);
+	/* The lists of what is lost are part of the tags. */
+	if (!pvkit_stuck(device))
+		blk_mq_free_tag_set(&disk->set);
 	put_disk(disk->disk);
 	destroy_queues(disk);
 	free_disk(disk);

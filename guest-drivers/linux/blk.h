@@ -47,6 +47,7 @@ struct pvblk_request {
 extern const struct blk_mq_ops pvblk_ops;
 void pvblk_interrupt(struct pvkit_queue *queue);
 void pvblk_requeue(void *context, u16 id);
+void pvblk_lose(void *context, u16 id);
 
 /* blk_disk.c */
 int pvblk_read_config(struct pvkit_device *device, struct pvkit_block_config *to);

@@ -242,6 +242,26 @@ void pvblk_requeue(void *context, u16 id)
 }
 
 /*
+ * The host keeps a request for ever: it ends in an error, and the pages of its
+ * data, or its place in the window, are nobody else's any more.
+ */
+void pvblk_lose(void *context, u16 id)
+{
+	struct pvblk_queue *own = context;
+	struct request *rq = blk_mq_tag_to_rq(own->disk->set.tags[own->index], id);
+	struct pvblk_request *pdu = blk_mq_rq_to_pdu(rq);
+	struct req_iterator iter;
+	struct bio_vec bv;
+
+	if (!pdu->bounce && (req_op(rq) == REQ_OP_READ || req_op(rq) == REQ_OP_WRITE))
+		rq_for_each_segment(bv, rq, iter)
+			get_page(bv.bv_page);
+	pdu->bounce = NULL;
+	pdu->list = NULL;
+	blk_mq_end_request(rq, BLK_STS_IOERR);
+}
+
+/*
  * A request is the host's until it completes it or lets go of the queue; no
  * clock of ours changes that. Either side may have missed the other's knock,
  * though, if one of them is faulty: knock, and look.

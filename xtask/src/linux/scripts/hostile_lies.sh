@@ -1,5 +1,6 @@
 # The lies. The driver starts a device anew eight times a minute and then leaves it alone: `again` begins a new count.
 anew='the device is started anew'
+leaks=/sys/kernel/debug/kmemleak
 case=start
 load
 within 20 sh -c 'until [ -b /dev/pvda ] && [ -b /dev/pvdb ] && [ -c /dev/pvc0 ]; do usleep 50000; done'
@@ -83,6 +84,9 @@ leaving() {
 
 leaving_lies() {
     leaving "nothing is completed while the module goes" "queue 1 0 stall"
+    leaving "CLOSE is refused while nothing is completed and the module goes" "queue 1 0 stall" "reply status=-5"
+    # What is lost now is lost on purpose.
+    [ ! -e $leaks ] || for order in scan scan clear; do echo $order >$leaks; sleep 6; done
     leaving "a tag out of turn while the module goes" "queue 1 0 swallowed 3" "queue 1 0 tag"
     again
 }
@@ -198,7 +202,6 @@ case=end
 unload
 listen
 # Where the kernel knows: memory of ours that nobody names any more. Twice, as what is young is passed over.
-leaks=/sys/kernel/debug/kmemleak
 if [ -e $leaks ]; then
     for scan in 1 2; do
         echo scan >$leaks

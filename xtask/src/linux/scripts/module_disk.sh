@@ -22,7 +22,7 @@ for folder in guests/module/*; do
     same_files "$log"
 done
 fresh
-run 6.1-cloud verify --disk "$disk" --cpus 2
+run 6.1-cloud verify --disk "$disk" --cpus 4
 fresh
 more=pvkit_rounds=${ROUNDS:-5}
 run 6.1-cloud reload --disk "$disk"
