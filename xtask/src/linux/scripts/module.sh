@@ -11,11 +11,11 @@ start() {
     rm -f "$log"
     ./pvkit run ${once---no-reboot} --kernel "guests/module/$kernel/vmlinuz" --initramfs "guests/module/$kernel/initramfs" --memory 256M --stats \
         --serial "file=$log" --disk path=tools.img,readonly=on --net ${net:-user} \
-        --cmdline "console=ttyS0 quiet panic=-1 mitigations=off pvkit_limit=380 pvkit_case=$case $more" "$@" \
+        --cmdline "console=ttyS0 quiet panic=-1 mitigations=off pvkit_limit=${limit:-380} pvkit_case=$case $more" "$@" \
         >"$RESULTS/$kernel-$case.pvkit.log" 2>&1 <"${input:-/dev/null}" &
     pid=$!
     # A watchdog for a guest that hangs.
-    (sleep 400 && kill -KILL $pid) 2>/dev/null &
+    (sleep $((${limit:-380} + 20)) && kill -KILL $pid) 2>/dev/null &
     dog=$!
 }
 

@@ -138,6 +138,8 @@ domain() {
     mkfifo /tmp/open
     nc -l -p 7000 <>/tmp/open >/tmp/in &
     received=$!
+    tool iperf3 -c 10.9.0.1 -b 10M -t "$pvkit_seconds" >/tmp/stream 2>&1 &
+    stream=$!
     echo "WORKS"
     end=$(($(cut -d. -f1 /proc/uptime) + pvkit_seconds))
     i=0
@@ -154,6 +156,8 @@ domain() {
     umount /tools/mnt
     tool e2fsck -f -n /dev/pvdb
     wait $received
+    wait $stream || { cat /tmp/stream; exit 1; }
+    grep -e sender -e receiver /tmp/stream | sed 's/^/STREAM /'
     sha256sum </tmp/in | sed 's/^/GOT /'
     cat /sys/bus/pvkit/devices/*/epoch
     if dmesg | grep -E 'I/O error|EXT4-fs error'; then
