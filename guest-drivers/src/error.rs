@@ -222,6 +222,8 @@ pub enum RequestError {
     Unsupported,
     /// The device is gone or closing.
     Disconnected,
+    /// The host does not let the device be opened anew as it was: `SEALED` from a host whose backend is another one.
+    Refused(CallError),
     /// The deadline passed. The request may still be carried out; its buffer stays quarantined until it completes.
     TimedOut,
     /// The platform has no free page.
@@ -237,6 +239,7 @@ impl fmt::Display for RequestError {
             Self::Misuse(misuse) => write!(f, "{misuse}"),
             Self::Unsupported => f.write_str("the device does not offer this operation"),
             Self::Disconnected => f.write_str("the device is gone or closing"),
+            Self::Refused(error) => write!(f, "host refuses the device as it was: {error:?}"),
             Self::TimedOut => f.write_str("the device did not answer in time"),
             Self::NoMemory => f.write_str("the platform has no free page"),
         }

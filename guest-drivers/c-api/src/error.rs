@@ -136,6 +136,7 @@ impl From<RequestError> for Error {
             RequestError::Misuse(misuse) => misuse.into(),
             RequestError::Unsupported => Self::Unsupported,
             RequestError::Disconnected => Self::Disconnected,
+            RequestError::Refused(_) => Self::Refused,
             RequestError::TimedOut => Self::TimedOut,
             RequestError::NoMemory => Self::NoMemory,
         }

@@ -7,10 +7,10 @@
 //! *Waiting.* For the queue and the bus together: both event words are armed, both are looked at once more, then it sleeps. Nothing
 //! is polled by the clock.
 
-use super::recovery::bus_failure;
 use super::{Block, Completed, Geometry, Request};
 use crate::buffer::Buffer;
 use crate::bus::Bus;
+use crate::device::bus_failure;
 use crate::error::{Misuse, RequestError};
 use crate::platform::Platform;
 use pvkit_abi::block::BlockFeatures;

@@ -6,10 +6,10 @@
 
 use super::{Block, Completed};
 use crate::bus::Bus;
-use crate::device::{Link, Wanted};
+use crate::device::{Link, Wanted, bus_failure, is_back, when_back};
 use crate::error::{BusError, Misuse, RequestError};
 use crate::platform::Platform;
-use pvkit_abi::bus::{Class, DeviceState};
+use pvkit_abi::bus::Class;
 use pvkit_abi::status::CallError;
 
 impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES> {
@@ -25,13 +25,20 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         self.link.is_detached()
     }
 
+    /// Whether [`Block::recover`] would find the disk offered anew, and so not wait for its backend. As the bus has it:
+    /// [`Bus::poll`] and [`Block::refresh`] before.
+    #[must_use]
+    pub fn is_back(&self, bus: &Bus<'p, P>) -> bool {
+        self.is_over() && is_back(bus, self.link.sealed())
+    }
+
     /// Waits until the backend is back, opens the disk anew, and submits again what was kept. `on_completed` gets what had
     /// completed before, and what the disk cannot do any more. Says how many were submitted again; none, if the queue is not
     /// over. May be called again after an error: nothing is lost by one.
     ///
     /// # Errors
-    /// [`RequestError::TimedOut`]; `Disconnected` for a disk that is gone for good or is less than it was: then
-    /// [`Block::keep_for_recovery`] with false, and [`Block::poll`]. [`Misuse::RequestsInFlight`] if nothing is kept and
+    /// [`RequestError::TimedOut`]; `Disconnected` for a disk that is gone for good or is less than it was, `Refused` if the host
+    /// does not let it be opened anew: then [`Block::keep_for_recovery`] with false, and [`Block::poll`]. [`Misuse::RequestsInFlight`] if nothing is kept and
     /// something was in flight.
     pub fn recover(
         &mut self,
@@ -108,24 +115,10 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
     /// Waits until the backend is back, and opens the disk anew.
     pub(super) fn reconnect(&mut self, bus: &mut Bus<'p, P>, deadline: u64) -> Result<(), RequestError> {
         let sealed = *self.link.sealed();
-        loop {
-            self.look(bus)?;
-            let device = bus.device(sealed.device).ok_or(RequestError::Disconnected)?;
-            let (epoch, is_back) = (device.epoch, device.state == DeviceState::OFFERED && device.epoch > sealed.epoch);
-            if is_back && self.is_over() {
-                match self.exchange(bus, deadline) {
-                    Ok(()) => return Ok(()),
-                    // Lost again meanwhile: wait for the next one.
-                    Err(BusError::Refused(CallError::BACKEND | CallError::STALE | CallError::BUSY)) => {}
-                    Err(error) => return Err(bus_failure(error)),
-                }
-            }
-            self.in_time(deadline)?;
-            // The next offer may have come with the answer to the one before.
-            if bus.device(sealed.device).is_some_and(|device| device.epoch == epoch) {
-                bus.wait(deadline).map_err(bus_failure)?;
-            }
-        }
+        when_back(bus, &sealed, deadline, |bus| {
+            let _ = self.refresh(bus);
+            if self.is_over() { self.exchange(bus, deadline) } else { Err(BusError::Refused(CallError::BUSY)) }
+        })
     }
 
     /// Hears what the host says of the disk. A configuration that cannot be is told when the disk is opened.
@@ -167,14 +160,5 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         self.link.published(count, notify);
         self.link.counters.replays += count as u64;
         Ok(count as u32)
-    }
-}
-
-/// A bus that fails takes its devices with it.
-pub(super) fn bus_failure(error: BusError) -> RequestError {
-    match error {
-        BusError::TimedOut => RequestError::TimedOut,
-        BusError::PeerFault(fault) => fault.into(),
-        _ => RequestError::Disconnected,
     }
 }

@@ -87,7 +87,7 @@ impl Error for RequestError {
     fn kind(&self) -> ErrorKind {
         match *self {
             Self::TimedOut => ErrorKind::TimedOut,
-            Self::Disconnected => ErrorKind::NotConnected,
+            Self::Disconnected | Self::Refused(_) => ErrorKind::NotConnected,
             Self::Unsupported => ErrorKind::Unsupported,
             Self::NoMemory => ErrorKind::OutOfMemory,
             Self::PeerFault(_) => ErrorKind::InvalidData,

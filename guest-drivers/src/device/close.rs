@@ -28,10 +28,9 @@ impl<P: Platform, const N: usize, const C: usize> Link<'_, P, N, C> {
         Some(device.offer.config)
     }
 
-    /// The host says that the queue's epoch is over. After a `CLOSE` that failed that is no promise: then the memory
-    /// stays with the host.
+    /// The host says that the queue's epoch is over, whatever became of a `CLOSE` or was told of its backend before.
     fn ended(&mut self) {
-        if self.life == Life::Open {
+        if !self.is_detached() {
             self.detach();
         }
     }
@@ -69,8 +68,15 @@ impl<P: Platform, const N: usize, const C: usize> Link<'_, P, N, C> {
             Life::Open => {}
             Life::Gone if self.life == Life::Open => self.life = Life::Gone,
             Life::Gone => {}
-            Life::Detached => self.detach(),
+            Life::Detached => self.ended(),
         }
+    }
+
+    /// The queue that was opened in the place of this one, which is over. Counts go on.
+    pub(crate) fn succeed(&mut self, mut new: Self) {
+        new.counters = self.counters;
+        new.counters.reconnects += 1;
+        *self = new;
     }
 
     /// Whether the host confirmed that it has no more business with the queue's memory.

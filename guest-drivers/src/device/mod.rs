@@ -8,12 +8,14 @@ mod close;
 mod grant;
 mod offer;
 mod open;
+mod reopen;
 
 pub(crate) use close::close_device;
 pub(crate) use grant::Grant;
 pub use grant::GrantPolicy;
 pub(crate) use offer::choose;
 pub(crate) use open::{Failed, Place, Wanted, accept};
+pub(crate) use reopen::{bus_failure, is_back, is_past, when_back};
 
 use crate::error::{HostFault, RequestError};
 use crate::page_list::PageList;

@@ -1,4 +1,4 @@
-//! What the guest sets of its port, by `CONTROL`. It ends with the epoch: after a new open it is set anew.
+//! What the guest sets of its port, by `CONTROL`. It ends with the epoch; [`Net::recover`] sets it anew.
 
 use super::Net;
 use crate::bus::{Bus, message};
@@ -8,6 +8,26 @@ use crate::platform::Platform;
 use pvkit_abi::bus::{CONTROL_BYTES, Control, Kind};
 use pvkit_abi::net::{MAX_MULTICAST, MulticastFilter, NetControl, NetFeatures, ReceiveMode, Rss};
 use zerocopy::IntoBytes;
+
+/// What was set last, to be set anew.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    mode: Option<Control>,
+    multicast: Option<Control>,
+    rss: Option<Control>,
+}
+
+impl Settings {
+    fn keep(&mut self, control: &Control) {
+        let slot = match NetControl(control.operation) {
+            NetControl::SET_MODE => &mut self.mode,
+            NetControl::SET_MULTICAST => &mut self.multicast,
+            NetControl::SET_RSS => &mut self.rss,
+            _ => return,
+        };
+        *slot = Some(*control);
+    }
+}
 
 impl<'p, P: Platform, const N: usize, const PAIRS: usize, const PAGES: usize> Net<'p, P, N, PAIRS, PAGES> {
     /// Which frames come besides the guest's own and broadcasts. In force when this returns.
@@ -70,6 +90,18 @@ impl<'p, P: Platform, const N: usize, const PAIRS: usize, const PAGES: usize> Ne
         bytes.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
         let size = data.len().min(CONTROL_BYTES) as u16;
         let body = Control { operation: operation.0, size, reserved: 0, data: bytes };
+        self.ask(bus, &body, deadline)?;
+        self.settings.keep(&body);
+        Ok(())
+    }
+
+    /// In an epoch that knows nothing of it: what was set.
+    pub(super) fn set_anew(&self, bus: &mut Bus<'p, P>, deadline: u64) -> Result<(), BusError> {
+        let Settings { mode, multicast, rss } = &self.settings;
+        [mode, multicast, rss].into_iter().flatten().try_for_each(|body| self.ask(bus, body, deadline))
+    }
+
+    fn ask(&self, bus: &mut Bus<'p, P>, body: &Control, deadline: u64) -> Result<(), BusError> {
         let asked = message(Kind::CONTROL, self.sealed.device, self.sealed.epoch, body.as_bytes());
         let [answer] = bus.request(&[asked], deadline)?;
         answer?;

@@ -10,6 +10,8 @@
 //! *Closing.* [`Net`] alone talks to the host. Handles that were taken learn of it by [`NetTx::follow`] and
 //! [`NetRx::follow`], which free what is free; a handle dropped before that leaks its pages and says so.
 //!
+//! *A backend that is lost.* [`Net::recover`] opens the device anew, `recovery.rs` says what becomes of frames and handles.
+//!
 //! *Not here.* Parsing frames. A frame's metadata are judged, its content is the caller's.
 
 #[cfg(feature = "async")]
@@ -22,6 +24,7 @@ mod metadata;
 mod phy;
 mod pool;
 mod receive;
+mod recovery;
 mod transmit;
 
 #[cfg(feature = "async")]
@@ -33,10 +36,13 @@ pub use receive::{NetRx, ReceiveCounters, Received};
 pub use transmit::{NetTx, TransmitCounters};
 
 use crate::bus::Bus;
-use crate::device::{Failed, GrantPolicy, Life, Link, Place, RING_PAGES, Sealed, Wanted, accept, choose, close_device};
+use crate::device::{
+    Failed, GrantPolicy, Life, Link, Place, RING_PAGES, Sealed, Wanted, accept, choose, close_device, is_past,
+};
 use crate::error::{BusError, HostFault, Misuse, RequestError};
 use crate::page_list::PageList;
 use crate::platform::Platform;
+use control::Settings;
 use pvkit_abi::bus::{Class, DeviceState};
 use pvkit_abi::net::NetFeatures;
 
@@ -73,17 +79,38 @@ pub struct Pair<'p, P: Platform, const N: usize = 32, const PAGES: usize = FRAME
     pub receive: NetRx<'p, P, N>,
 }
 
+/// Which handle of which opened device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seat {
+    pair: u16,
+    /// Epoch in which the device was opened first.
+    origin: u64,
+}
+
+/// Queues that are connected and have no handle yet.
+#[derive(Debug)]
+struct Fresh<'p, P: Platform, const N: usize> {
+    inward: Option<Link<'p, P, N, 4>>,
+    outward: Option<Link<'p, P, N>>,
+}
+
 /// A network device with up to `PAIRS` pairs of up to `N` slots; a transmitted frame has up to `PAGES` pages.
 #[derive(Debug)]
 pub struct Net<'p, P: Platform, const N: usize = 32, const PAIRS: usize = 1, const PAGES: usize = FRAME_PAGES> {
     sealed: Sealed,
+    policy: GrantPolicy,
     features: NetFeatures,
     link: LinkState,
     life: Life,
+    /// Epoch in which it was opened first.
+    origin: u64,
     revision: u32,
     accepted: u16,
     pairs: [Option<Pair<'p, P, N, PAGES>>; PAIRS],
+    /// Of pairs that are not made yet, or whose handles are elsewhere.
+    fresh: [Fresh<'p, P, N>; PAIRS],
     ports: [Option<u32>; PAIRS],
+    settings: Settings,
 }
 
 impl<'p, P: Platform, const N: usize, const PAIRS: usize, const PAGES: usize> Net<'p, P, N, PAIRS, PAGES> {
@@ -111,58 +138,78 @@ impl<'p, P: Platform, const N: usize, const PAIRS: usize, const PAGES: usize> Ne
         sealed.epoch = accept(bus, &sealed, &wanted)?;
         let mut net = Self {
             sealed,
+            policy,
             features,
             link,
             life: Life::Open,
+            origin: sealed.epoch,
             revision: offered.revision,
             accepted,
             pairs: [const { None }; PAIRS],
+            fresh: [const { Fresh { inward: None, outward: None } }; PAIRS],
             ports: [None; PAIRS],
+            settings: Settings::default(),
         };
-        let mut rings = PageList::new();
-        match net.connect(bus, &wanted, &mut rings) {
-            Ok(()) => Ok(net),
-            Err(Failed { error, pages_are_ours }) => {
-                let _ = net.close(bus, deadline);
-                if pages_are_ours || net.life == Life::Detached {
-                    rings.free(bus.platform());
-                }
-                bus.platform().note_leak(rings.len());
-                Err(error)
-            }
-        }
+        net.connect(bus, &wanted)?;
+        net.make_pairs().inspect_err(|_| {
+            let _ = net.close(bus, deadline);
+        })?;
+        Ok(net)
     }
 
-    fn connect(
+    /// Connects all queues of a device that was just accepted.
+    ///
+    /// # Errors
+    /// It was given back then; what the host may still write to is leaked and counted.
+    fn connect(&mut self, bus: &mut Bus<'p, P>, wanted: &Wanted) -> Result<(), BusError> {
+        let mut rings = PageList::new();
+        let connected = self.connect_queues(bus, wanted, &mut rings);
+        connected.map_err(|Failed { error, pages_are_ours }| {
+            let closed = self.close(bus, wanted.deadline);
+            if closed.is_err() && is_past(bus, &self.sealed) {
+                self.life = Life::Detached;
+                self.spread();
+                let _ = self.close(bus, wanted.deadline);
+            }
+            if pages_are_ours || self.life == Life::Detached {
+                rings.free(bus.platform());
+            }
+            bus.platform().note_leak(rings.len());
+            self.fresh.iter_mut().for_each(|fresh| *fresh = Fresh { inward: None, outward: None });
+            error
+        })
+    }
+
+    fn connect_queues(
         &mut self,
         bus: &mut Bus<'p, P>,
         wanted: &Wanted,
         rings: &mut PageList<RING_PAGES>,
     ) -> Result<(), Failed> {
         let mut grant = None;
-        let slots = self.pairs.iter_mut().zip(self.ports.iter_mut()).take(self.accepted.into());
-        for (pair, (slot, kept)) in (0u16..).zip(slots) {
+        let slots = self.fresh.iter_mut().zip(self.ports.iter_mut()).take(self.accepted.into());
+        for (pair, (fresh, kept)) in (0u16..).zip(slots) {
             let port = bus.allocate_port().map_err(Failed::ours)?;
             *kept = Some(port);
             let place = Place { queue: 2 * pair, port, grant };
             let inward: Link<'p, P, N, 4> = Link::attach(bus, wanted, &self.sealed, place, rings)?;
             grant = Some(*inward.grant());
-            let mut receive = NetRx::new(inward, self.features, self.link.mtu);
+            fresh.inward = Some(inward);
             let place = Place { queue: 2 * pair + 1, port, grant };
-            let outward = match Link::attach(bus, wanted, &self.sealed, place, rings) {
-                Ok(outward) => outward,
-                Err(failed) => {
-                    // Not closed yet: the queue's pages are leaked by its drop unless the host lets go of them.
-                    if close_device(bus, &self.sealed, wanted.deadline).is_ok() {
-                        self.life = Life::Detached;
-                        receive.ended(self.life);
-                    }
-                    return Err(failed);
-                }
-            };
-            let filled = receive.fill();
-            *slot = Some(Pair { transmit: NetTx::new(outward, self.features, self.link.mtu), receive });
-            filled.map_err(|error| Failed::ours(not_posted(error)))?;
+            fresh.outward = Some(Link::attach(bus, wanted, &self.sealed, place, rings)?);
+        }
+        Ok(())
+    }
+
+    /// Handles for the queues that were connected, with buffers posted.
+    fn make_pairs(&mut self) -> Result<(), BusError> {
+        let (features, mtu, origin) = (self.features, self.link.mtu, self.origin);
+        for (pair, (slot, fresh)) in (0u16..).zip(self.pairs.iter_mut().zip(&mut self.fresh)) {
+            let seat = Seat { pair, origin };
+            let (Some(inward), Some(outward)) = (fresh.inward.take(), fresh.outward.take()) else { continue };
+            let transmit = NetTx::new(outward, seat, features, mtu);
+            let made = slot.insert(Pair { transmit, receive: NetRx::new(inward, seat, features, mtu) });
+            made.receive.post().map_err(not_posted)?;
         }
         Ok(())
     }
@@ -210,7 +257,7 @@ impl<'p, P: Platform, const N: usize, const PAIRS: usize, const PAGES: usize> Ne
     pub fn refresh(&mut self, bus: &Bus<'p, P>) -> Result<bool, RequestError> {
         let device = bus.device(self.sealed.device);
         match device {
-            _ if self.life != Life::Open => {}
+            _ if self.life == Life::Detached => {}
             None => self.life = Life::Detached,
             Some(device) if device.epoch > self.sealed.epoch => self.life = Life::Detached,
             Some(device) if device.state == DeviceState::DISCONNECTED => self.life = Life::Gone,
@@ -245,21 +292,28 @@ impl<'p, P: Platform, const N: usize, const PAIRS: usize, const PAGES: usize> Ne
         self.ports.iter_mut().filter_map(Option::take).try_for_each(|port| bus.close_port(port))
     }
 
-    /// The pairs that nobody took follow at once.
+    /// The queues that nobody took follow at once.
     fn spread(&mut self) {
         for pair in self.pairs.iter_mut().flatten() {
             pair.transmit.ended(self.life);
             pair.receive.ended(self.life);
         }
+        for fresh in &mut self.fresh {
+            fresh.inward.iter_mut().for_each(|link| link.follow(self.life));
+            fresh.outward.iter_mut().for_each(|link| link.follow(self.life));
+        }
     }
 
-    /// What a handle of `sealed` is to know.
+    /// What a handle whose queue was opened as `sealed` is to know.
     ///
     /// # Errors
     /// The handle is of another device, or of another opening of it.
-    fn life_for(&self, sealed: &Sealed) -> Result<Life, Misuse> {
-        let same = sealed.device == self.sealed.device && sealed.epoch == self.sealed.epoch;
-        if same { Ok(self.life) } else { Err(Misuse::NoSuchDevice(sealed.device)) }
+    fn life_for(&self, seat: Seat, sealed: &Sealed) -> Result<Life, Misuse> {
+        if sealed.device != self.sealed.device || seat.origin != self.origin {
+            return Err(Misuse::NoSuchDevice(sealed.device));
+        }
+        // A device that was opened anew has detached what it had.
+        Ok(if sealed.epoch == self.sealed.epoch { self.life } else { Life::Detached })
     }
 }
 

@@ -64,10 +64,16 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Pool<'p, P, N, PAGES> 
         Some(core::mem::replace(slot, NONE)).filter(|index| *index != NONE)
     }
 
-    /// The queue is detached: nothing is in flight any more. Frees every page.
-    pub(super) fn clear(&mut self) {
+    /// The queue is detached: nothing is in flight any more. Frees every page; says how many entries were in flight.
+    pub(super) fn clear(&mut self) -> usize {
+        let lost = self.by_id.iter().filter(|index| **index != NONE).count();
         self.buffers.iter_mut().for_each(|buffer| *buffer = None);
-        self.by_id = [NONE; N];
+        for id in 0..N {
+            if let Some(index) = self.unbind(id as u16) {
+                self.push(index);
+            }
+        }
+        lost
     }
 
     /// The host may still write to what is in flight: it is never freed. Says how many pages that are.

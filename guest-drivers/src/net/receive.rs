@@ -4,9 +4,9 @@
 //! host says is dropped and counted, and the queue goes on. One frame joins at most as many buffers as were posted,
 //! because none is posted again before it has ended.
 
-use super::Net;
 use super::metadata::{self, IN, Wrong};
 use super::pool::Pool;
+use super::{Net, Seat};
 use crate::block::Progress;
 use crate::buffer::Buffer;
 use crate::device::{Life, Link, QueueCounters, Sealed};
@@ -56,6 +56,7 @@ struct Joining {
 #[derive(Debug)]
 pub struct NetRx<'p, P: Platform, const N: usize = 32> {
     pub(super) link: Link<'p, P, N, 4>,
+    pub(super) seat: Seat,
     pool: Pool<'p, P, N, 1>,
     features: NetFeatures,
     mtu: u16,
@@ -65,19 +66,9 @@ pub struct NetRx<'p, P: Platform, const N: usize = 32> {
 }
 
 impl<'p, P: Platform, const N: usize> NetRx<'p, P, N> {
-    pub(super) fn new(link: Link<'p, P, N, 4>, features: NetFeatures, mtu: u16) -> Self {
+    pub(super) fn new(link: Link<'p, P, N, 4>, seat: Seat, features: NetFeatures, mtu: u16) -> Self {
         let pool = Pool::new(link.sealed().depth);
-        Self { link, pool, features, mtu, skipping: false, counters: ReceiveCounters::default() }
-    }
-
-    /// Allocates and posts every buffer.
-    pub(super) fn fill(&mut self) -> Result<(), RequestError> {
-        for index in 0..self.link.sealed().depth {
-            if let Some(slot) = self.pool.buffer(index as u16) {
-                *slot = Some(Buffer::allocate(self.link.platform(), PAGE_SIZE)?);
-            }
-        }
-        self.post()
+        Self { link, seat, pool, features, mtu, skipping: false, counters: ReceiveCounters::default() }
     }
 
     /// Copies the next frame into `room`. `None` if there is none. [`MAX_FRAME`] bytes are always enough; without the
@@ -191,8 +182,20 @@ impl<'p, P: Platform, const N: usize> NetRx<'p, P, N> {
         &mut self,
         net: &Net<'p, P, N, PAIRS, PAGES>,
     ) -> Result<(), Misuse> {
-        self.ended(net.life_for(self.link.sealed())?);
+        self.ended(net.life_for(self.seat, self.link.sealed())?);
         Ok(())
+    }
+
+    /// Another queue in the place of the one that is over, with all its buffers posted. A frame that came before and was not
+    /// taken is lost.
+    ///
+    /// # Errors
+    /// Without memory fewer buffers are posted.
+    pub(super) fn adopt(&mut self, link: Link<'p, P, N, 4>) -> Result<(), RequestError> {
+        self.ended(Life::Detached);
+        self.link.succeed(link);
+        self.skipping = false;
+        self.post()
     }
 
     pub(super) fn ended(&mut self, life: Life) {
@@ -324,17 +327,19 @@ impl<'p, P: Platform, const N: usize> NetRx<'p, P, N> {
         if due && self.link.usable().is_ok() { self.post() } else { Ok(()) }
     }
 
-    /// Posts every idle buffer, with at most one doorbell.
-    fn post(&mut self) -> Result<(), RequestError> {
-        let grant = *self.link.grant();
+    /// Posts every idle buffer, with at most one doorbell; what there is no buffer for gets one.
+    pub(super) fn post(&mut self) -> Result<(), RequestError> {
+        let (platform, grant) = (self.link.platform(), *self.link.grant());
         let length = self.buffer_bytes() as u32;
         let mut batch = self.link.usable()?.batch();
         let mut ended = Ok(());
         while let Some(index) = self.pool.pop() {
-            let described = match self.pool.buffer(index) {
-                Some(Some(buffer)) => buffer.describe(&grant, length, 1),
-                _ => Err(NoMemory.into()),
-            };
+            let described = self.pool.buffer(index).ok_or(NoMemory.into()).and_then(|slot| {
+                if slot.is_none() {
+                    *slot = Some(Buffer::allocate(platform, PAGE_SIZE)?);
+                }
+                slot.as_ref().ok_or(NoMemory)?.describe(&grant, length, 1)
+            });
             let reserved = described.and_then(|described| {
                 let words = [0, described.word2, described.word3];
                 Ok(batch.reserve(NetOp::RECEIVE.0, described.flags(), 0, words)?)

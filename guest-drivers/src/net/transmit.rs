@@ -4,7 +4,7 @@
 
 use super::metadata::{self, OUT, Wrong};
 use super::pool::Pool;
-use super::{Net, Pair};
+use super::{Net, Pair, Seat};
 use crate::block::Progress;
 use crate::buffer::{Buffer, LIST_ENTRIES};
 use crate::device::{Grant, Life, Link, QueueCounters, Sealed};
@@ -21,6 +21,8 @@ use pvkit_shared_memory::SharedPages;
 pub struct TransmitCounters {
     /// Frames that the host has taken.
     pub sent: u64,
+    /// Frames that were in flight when the backend went: taken or not, they are not sent again.
+    pub lost: u64,
     /// Frames that the host refused.
     pub refused: u64,
     /// Status and detail of the last one refused.
@@ -31,6 +33,7 @@ pub struct TransmitCounters {
 #[derive(Debug)]
 pub struct NetTx<'p, P: Platform, const N: usize = 32, const PAGES: usize = { super::FRAME_PAGES }> {
     pub(super) link: Link<'p, P, N>,
+    pub(super) seat: Seat,
     pool: Pool<'p, P, N, PAGES>,
     rules: Rules,
     counters: TransmitCounters,
@@ -47,12 +50,12 @@ struct Rules {
 }
 
 impl<'p, P: Platform, const N: usize, const PAGES: usize> NetTx<'p, P, N, PAGES> {
-    pub(super) fn new(link: Link<'p, P, N>, features: NetFeatures, mtu: u16) -> Self {
+    pub(super) fn new(link: Link<'p, P, N>, seat: Seat, features: NetFeatures, mtu: u16) -> Self {
         let sealed = *link.sealed();
         let indirect = features.contains(NetFeatures::INDIRECT);
         let max_segments = if indirect { sealed.max_segments.clamp(1, LIST_ENTRIES as u32) } else { 1 };
         let rules = Rules { features, mtu, max_transfer: sealed.max_transfer, max_segments, grant: *link.grant() };
-        Self { pool: Pool::new(sealed.depth), link, rules, counters: TransmitCounters::default() }
+        Self { pool: Pool::new(sealed.depth), link, seat, rules, counters: TransmitCounters::default() }
     }
 
     /// Sends one frame, without its frame check sequence. Does not wait: [`RequestError::Full`] says that the host has
@@ -176,16 +179,27 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> NetTx<'p, P, N, PAGES>
     /// # Errors
     /// `net` is another device.
     pub fn follow<const PAIRS: usize>(&mut self, net: &Net<'p, P, N, PAIRS, PAGES>) -> Result<(), Misuse> {
-        self.ended(net.life_for(self.link.sealed())?);
+        self.ended(net.life_for(self.seat, self.link.sealed())?);
         Ok(())
     }
 
     pub(super) fn ended(&mut self, life: Life) {
+        if life == Life::Detached {
+            // What was taken before the end is sent. A host that lied is told no more of.
+            let _ = self.poll(N as u32);
+        }
         self.link.follow(life);
         if self.link.is_detached() {
-            self.pool.clear();
+            self.counters.lost += self.pool.clear() as u64;
             self.link.counters.quarantined = 0;
         }
+    }
+
+    /// Another queue in the place of the one that is over.
+    pub(super) fn adopt(&mut self, link: Link<'p, P, N>) {
+        self.ended(Life::Detached);
+        self.rules.grant = *link.grant();
+        self.link.succeed(link);
     }
 
     fn take(&mut self) -> Result<Option<Completed>, RequestError> {

@@ -1,8 +1,11 @@
 //! Blocking calls of a disk whose backend goes and comes back.
 
 use super::*;
-use pvkit_abi::bus::Kind as MessageKind;
+use pvkit_abi::bus::{DeviceState, Kind as MessageKind, StateChanged};
+use pvkit_abi::status::CallError;
 use pvkit_guest_drivers::error::RequestError;
+use pvkit_guest_drivers::fake::Stored;
+use zerocopy::IntoBytes;
 
 #[test]
 fn what_was_under_way_is_done_again_and_nothing_leaks() {
@@ -132,4 +135,66 @@ fn an_offer_that_came_while_the_one_before_was_answered_is_taken_without_a_sleep
     disk.over(&mut bus).write(0, &[7; 512], LATE).unwrap();
     assert_eq!(disk.counters().reconnects, 1);
     assert_eq!(platform.calls.host().counts.vain_waits, before);
+}
+
+#[test]
+fn a_loss_that_was_told_under_the_old_epoch_is_recovered_from_all_the_same() {
+    let platform = with_disk();
+    let (mut bus, mut disk) = open_disk(&platform);
+    let mut host = platform.calls.host();
+    host.deaf = true;
+    let body = StateChanged { state: DeviceState::DISCONNECTED, reserved: [0; 3] };
+    host.message(MessageKind::STATE_CHANGED, 1, disk.sealed().epoch, body.as_bytes());
+    host.deliver();
+    drop(host);
+    let soon = platform.calls.host().clock() + 100_000;
+    assert_eq!(disk.over(&mut bus).write(0, &[7; 512], soon), Err(RequestError::TimedOut));
+    let mut host = platform.calls.host();
+    host.deaf = false;
+    host.disconnect(1);
+    host.reconnect(1);
+    drop(host);
+    disk.over(&mut bus).write(0, &[8; 512], LATE).unwrap();
+    assert_eq!((disk.counters().reconnects, disk.is_over()), (1, false));
+}
+
+#[test]
+fn a_host_that_refuses_the_disk_as_it_was_is_told_as_that() {
+    let platform = with_disk();
+    let (mut bus, mut disk) = open_disk(&platform);
+    let mut host = platform.calls.host();
+    host.disconnect(1);
+    host.reconnect(1);
+    host.tamper = Box::new(|stored, bytes| {
+        if stored == Stored::Reply {
+            bytes[..4].copy_from_slice(&(CallError::SEALED.to_result() as i32).to_le_bytes());
+        }
+    });
+    drop(host);
+    let refused = Err(RequestError::Refused(CallError::SEALED));
+    assert_eq!(disk.over(&mut bus).write(0, &[7; 512], LATE), refused);
+}
+
+#[test]
+fn a_backend_that_goes_while_the_disk_is_opened_costs_no_page() {
+    for answers in 0..3 {
+        let platform = with_disk();
+        let memory = platform.pages.0.clone();
+        let (mut bus, mut disk) = open_disk(&platform);
+        disk.write(0, &[1; 512], LATE).unwrap();
+        let before = memory.live();
+        let mut host = platform.calls.host();
+        host.disconnect(1);
+        host.reconnect(1);
+        host.answers_left = answers;
+        host.happenings.push_back(Box::new(|host| {
+            host.disconnect(1);
+            host.reconnect(1);
+            host.answers_left = u32::MAX;
+            host.kick();
+        }));
+        drop(host);
+        disk.over(&mut bus).write(0, &[2; 512], LATE).unwrap();
+        assert_eq!((memory.live(), memory.leaked()), (before, 0), "{answers}");
+    }
 }

@@ -14,6 +14,7 @@ mod lying_host;
 mod net;
 mod net_async;
 mod net_lies;
+mod net_recovery;
 mod quarantine;
 mod send;
 mod services;
