@@ -70,7 +70,8 @@ impl<'p, P: Platform> Console<'p, P> {
     /// # Errors
     /// What the host offers that cannot be, refuses, or does not answer before `deadline`.
     pub fn open(bus: &mut Bus<'p, P>, device: u32, policy: GrantPolicy, deadline: u64) -> Result<Self, BusError> {
-        let wanted = Wanted { class: Class::CONSOLE, queues: 1, known: 0, depth: SLOTS as u32, policy, deadline };
+        let wanted =
+            Wanted { class: Class::CONSOLE, queues: 1, known: 0, depth: SLOTS as u32, policy, deadline, before: None };
         let mut link = Link::open(bus, device, &wanted)?;
         let size = bus.device(device).and_then(|offered| parse(&offered.offer.config));
         let Some(size) = size else {

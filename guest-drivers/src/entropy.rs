@@ -30,7 +30,8 @@ impl<'p, P: Platform> Entropy<'p, P> {
     /// # Errors
     /// What the host offers that cannot be, refuses, or does not answer before `deadline`.
     pub fn open(bus: &mut Bus<'p, P>, device: u32, policy: GrantPolicy, deadline: u64) -> Result<Self, BusError> {
-        let wanted = Wanted { class: Class::ENTROPY, queues: 1, known: 0, depth: SLOTS as u32, policy, deadline };
+        let wanted =
+            Wanted { class: Class::ENTROPY, queues: 1, known: 0, depth: SLOTS as u32, policy, deadline, before: None };
         Ok(Self { link: Link::open(bus, device, &wanted)?, slots: [const { None }; SLOTS] })
     }
 

@@ -44,7 +44,8 @@ impl<'p, P: Platform> Services<'p, P> {
     /// # Errors
     /// What the host offers that cannot be, refuses, or does not answer before `deadline`.
     pub fn open(bus: &mut Bus<'p, P>, device: u32, policy: GrantPolicy, deadline: u64) -> Result<Self, BusError> {
-        let wanted = Wanted { class: Class::SERVICES, queues: 1, known: 0, depth: SLOTS as u32, policy, deadline };
+        let wanted =
+            Wanted { class: Class::SERVICES, queues: 1, known: 0, depth: SLOTS as u32, policy, deadline, before: None };
         let link = Link::open(bus, device, &wanted)?;
         let config = bus.device(device).map_or([0; CONFIG_BYTES], |offered| offered.offer.config);
         Ok(Self { link, listening: None, last: 0, generation: generation(&config) })

@@ -68,7 +68,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         let offered = bus.device(device).ok_or(crate::error::Misuse::NoSuchDevice(device))?;
         let config = offered.offer.config;
         let known = BlockFeatures::all().bits();
-        let wanted = Wanted { class: Class::BLOCK, queues: 1, known, depth, policy, deadline };
+        let wanted = Wanted { class: Class::BLOCK, queues: 1, known, depth, policy, deadline, before: None };
         let mut link = Link::open(bus, device, &wanted)?;
         link.drain_after_the_end();
         match Self::judge(&link, &config) {

@@ -9,7 +9,6 @@ use crate::bus::Bus;
 use crate::device::{Link, Wanted, bus_failure, is_back, when_back};
 use crate::error::{BusError, Misuse, RequestError};
 use crate::platform::Platform;
-use pvkit_abi::bus::Class;
 use pvkit_abi::status::CallError;
 
 impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES> {
@@ -76,37 +75,28 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
     /// Another queue in the place of the one that is over.
     fn exchange(&mut self, bus: &mut Bus<'p, P>, deadline: u64) -> Result<(), BusError> {
         let old = *self.link.sealed();
-        let wanted = Wanted {
-            class: Class::BLOCK,
-            queues: 1,
-            known: old.features,
-            depth: old.depth,
-            policy: self.policy,
-            deadline,
-        };
+        let wanted = Wanted::again(old, 1, self.policy, deadline);
         let mut link = Link::open(bus, old.device, &wanted)?;
-        let new = *link.sealed();
         let config = bus.device(old.device).map(|device| device.offer.config);
-        let same = (new.features, new.depth, new.version) == (old.features, old.depth, old.version)
-            && new.max_transfer >= old.max_transfer
-            && new.max_segments >= old.max_segments;
         let judged = config.as_ref().map(|config| Self::judge(&link, config));
         match judged {
-            Some(Ok((geometry, ..))) if same && geometry.logical_block == self.geometry.logical_block => {
+            Some(Ok((geometry, ..))) if geometry.logical_block == self.geometry.logical_block => {
                 link.drain_after_the_end();
-                link.counters = self.link.counters;
-                link.counters.reconnects += 1;
                 self.geometry = geometry;
-                let mut old = core::mem::replace(&mut self.link, link);
+                let mut over = link;
+                core::mem::swap(&mut over, &mut self.link);
                 // A port that the host keeps is lost, no more.
-                let _ = old.close(bus, deadline);
+                let _ = over.close(bus, deadline);
+                self.link.go_on_from(&over);
                 Ok(())
             }
             other => {
                 link.close(bus, deadline)?;
                 match other {
                     Some(Err(fault)) => Err(fault.into()),
-                    _ => Err(BusError::Unsupported { what: "a disk that is less than it was", value: new.features }),
+                    _ => {
+                        Err(BusError::Unsupported { what: "a disk with other blocks than it had", value: old.features })
+                    }
                 }
             }
         }

@@ -49,8 +49,8 @@ impl Devices {
         self.0.iter_mut().flatten().find(|device| device.id == id)
     }
 
-    /// An offer. Of a device that is known already (after `RESCAN`) only epoch and configuration are taken: limits and
-    /// features are sealed for its life.
+    /// An offer. Of a device that is known already only the configuration is taken under its epoch (after `RESCAN`), and all
+    /// under a later one: whoever opens it anew judges whether it is less than it was. It stays of its class.
     pub(super) fn offer(&mut self, id: u32, epoch: u64, offer: Offer) -> Result<(), CallError> {
         if id == 0 {
             return Err(CallError::INVALID);
@@ -59,12 +59,13 @@ impl Devices {
             if epoch < device.epoch {
                 return Err(CallError::STALE);
             }
-            // Under a new epoch the device is to be taken anew; under its own this is an answer to `RESCAN`.
-            if epoch > device.epoch {
-                device.state = DeviceState::OFFERED;
+            if (offer.class, offer.instance) != (device.offer.class, device.offer.instance) {
+                return Err(CallError::INVALID);
             }
-            device.epoch = epoch;
             device.set_config(offer.config);
+            if epoch > device.epoch {
+                (device.state, device.epoch, device.offer) = (DeviceState::OFFERED, epoch, offer);
+            }
             return Ok(());
         }
         let slot = self.0.iter_mut().find(|slot| slot.is_none()).ok_or(CallError::LIMIT)?;

@@ -72,11 +72,16 @@ impl<P: Platform, const N: usize, const C: usize> Link<'_, P, N, C> {
         }
     }
 
-    /// The queue that was opened in the place of this one, which is over. Counts go on.
+    /// The queue that was opened in the place of this one, which is over.
     pub(crate) fn succeed(&mut self, mut new: Self) {
-        new.counters = self.counters;
-        new.counters.reconnects += 1;
+        new.go_on_from(self);
         *self = new;
+    }
+
+    /// Counts go on over a queue's end.
+    pub(crate) const fn go_on_from(&mut self, old: &Self) {
+        self.counters = old.counters;
+        self.counters.reconnects += 1;
     }
 
     /// Whether the host confirmed that it has no more business with the queue's memory.

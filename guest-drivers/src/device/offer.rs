@@ -14,7 +14,7 @@ use pvkit_ring::RingSize;
 /// Judges the offer and chooses from it. The depth is the greatest possible one up to what is wanted.
 ///
 /// # Errors
-/// An offer that cannot be true, that demands what is not known here, or that is not what the caller believes.
+/// An offer that cannot be true, that demands what is not known here, that is less than it was, or is not what the caller believes.
 pub(crate) fn choose<const N: usize>(offered: &Device, wanted: &Wanted) -> Result<(RingSize, Sealed), BusError> {
     let offer = &offered.offer;
     if offer.class != wanted.class {
@@ -41,7 +41,16 @@ pub(crate) fn choose<const N: usize>(offered: &Device, wanted: &Wanted) -> Resul
         max_transfer: offer.max_transfer,
         epoch: offered.epoch,
     };
-    Ok((size, sealed))
+    Ok((size, wanted.before.map_or(Ok(sealed), |old| as_before(&sealed, &old))?))
+}
+
+/// A device that is opened anew has its limits for life: a host that offers less is refused, and of more nothing is used.
+fn as_before(new: &Sealed, old: &Sealed) -> Result<Sealed, BusError> {
+    let same = (new.features, new.depth, new.version) == (old.features, old.depth, old.version);
+    if same && new.max_transfer >= old.max_transfer && new.max_segments >= old.max_segments {
+        return Ok(Sealed { epoch: new.epoch, ..*old });
+    }
+    Err(BusError::Unsupported { what: "a device that is less than it was", value: new.features })
 }
 
 fn judge_limits(offer: &Offer, wanted_queues: u16) -> Result<(), BusError> {

@@ -25,6 +25,16 @@ pub(crate) struct Wanted {
     pub(crate) depth: u32,
     pub(crate) policy: GrantPolicy,
     pub(crate) deadline: u64,
+    /// What was sealed, if the device is opened anew: the same again, and no more.
+    pub(crate) before: Option<Sealed>,
+}
+
+impl Wanted {
+    /// A device as it was.
+    pub(crate) const fn again(old: Sealed, queues: u16, policy: GrantPolicy, deadline: u64) -> Self {
+        let Sealed { class, features, depth, .. } = old;
+        Self { class, queues, known: features, depth, policy, deadline, before: Some(old) }
+    }
 }
 
 /// Where a queue of an accepted device goes.

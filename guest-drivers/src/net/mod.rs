@@ -130,7 +130,7 @@ impl<'p, P: Platform, const N: usize, const PAIRS: usize, const PAGES: usize> Ne
         let accepted = options.pairs.min(most).max(1);
         let depth = options.depth.min(u32::try_from(N).unwrap_or(u32::MAX));
         let known = features::choose(options.features, &offered.offer, depth).bits();
-        let wanted = Wanted { class: Class::NET, queues: 2 * accepted, known, depth, policy, deadline };
+        let wanted = Wanted { class: Class::NET, queues: 2 * accepted, known, depth, policy, deadline, before: None };
         let (_, mut sealed) = choose::<N>(&offered, &wanted)?;
         let link = LinkState::check(&offered.offer.config)?;
         let features = NetFeatures::from_bits_truncate(sealed.features);

@@ -9,10 +9,9 @@
 
 use super::{LinkState, Net, NetRx, NetTx, Pair};
 use crate::bus::Bus;
-use crate::device::{Life, Sealed, Wanted, accept, bus_failure, choose, is_back, is_past, when_back};
+use crate::device::{Life, Wanted, accept, bus_failure, choose, is_back, is_past, when_back};
 use crate::error::{BusError, Misuse, RequestError};
 use crate::platform::Platform;
-use pvkit_abi::bus::Class;
 
 impl<'p, P: Platform, const N: usize, const PAIRS: usize, const PAGES: usize> Net<'p, P, N, PAIRS, PAGES> {
     /// Whether the queues are over: nothing moves before [`Net::recover`].
@@ -50,18 +49,17 @@ impl<'p, P: Platform, const N: usize, const PAIRS: usize, const PAGES: usize> Ne
     fn exchange(&mut self, bus: &mut Bus<'p, P>, deadline: u64) -> Result<(), BusError> {
         let old = self.sealed;
         let offered = *bus.device(old.device).ok_or(Misuse::NoSuchDevice(old.device))?;
-        let (queues, depth, policy) = (2 * self.accepted, old.depth, self.policy);
-        let wanted = Wanted { class: Class::NET, queues, known: old.features, depth, policy, deadline };
-        let (_, new) = choose::<N>(&offered, &wanted)?;
+        let wanted = Wanted::again(old, 2 * self.accepted, self.policy, deadline);
+        let (_, sealed) = choose::<N>(&offered, &wanted)?;
         let link = LinkState::check(&offered.offer.config)?;
-        if !covers(&new, &old) || (link.mac, link.mtu) != (self.link.mac, self.link.mtu) {
-            return Err(BusError::Unsupported { what: "a port that is not what it was", value: new.features });
+        if (link.mac, link.mtu) != (self.link.mac, self.link.mtu) {
+            return Err(BusError::Unsupported { what: "a port that is not what it was", value: link.mac_number() });
         }
         // A port that the host keeps is lost, no more.
         for port in self.ports.iter_mut().filter_map(Option::take) {
             let _ = bus.close_port(port);
         }
-        let accepted = accept(bus, &Sealed { epoch: offered.epoch, ..old }, &wanted)?;
+        let accepted = accept(bus, &sealed, &wanted)?;
         (self.sealed.epoch, self.life) = (accepted, Life::Open);
         (self.link, self.revision) = (link, offered.revision);
         self.connect(bus, &wanted)?;
@@ -87,13 +85,6 @@ impl<'p, P: Platform, const N: usize, const PAIRS: usize, const PAGES: usize> Ne
             self.spread();
         }
     }
-}
-
-/// Whether all that was sealed is there still.
-fn covers(new: &Sealed, old: &Sealed) -> bool {
-    (new.features, new.depth, new.version) == (old.features, old.depth, old.version)
-        && new.max_transfer >= old.max_transfer
-        && new.max_segments >= old.max_segments
 }
 
 impl<'p, P: Platform, const N: usize, const PAGES: usize> NetTx<'p, P, N, PAGES> {

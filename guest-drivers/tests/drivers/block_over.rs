@@ -78,6 +78,23 @@ fn a_disk_with_other_blocks_is_not_taken_again() {
 }
 
 #[test]
+fn a_disk_with_smaller_limits_is_not_taken_again_and_of_larger_ones_nothing_is_used() {
+    let platform = with_disk();
+    let (mut bus, mut disk) = open_disk(&platform);
+    let data = pattern(100 * 1024);
+    disk.write(0, &data, LATE).unwrap();
+    for (limit, taken) in [(4096, false), (128 * 1024, true)] {
+        let mut host = platform.calls.host();
+        host.devices[0].offer.max_transfer = limit;
+        host.disconnect(1);
+        host.reconnect(1);
+        drop(host);
+        assert_eq!(disk.over(&mut bus).write(0, &data, LATE).is_ok(), taken, "{limit}");
+    }
+    assert_eq!(disk.sealed().max_transfer, 64 * 1024);
+}
+
+#[test]
 fn a_host_that_goes_and_comes_for_ever_costs_a_deadline() {
     let platform = with_disk();
     let (mut bus, mut disk) = open_disk(&platform);

@@ -2,7 +2,7 @@
 
 use super::net::{PLAIN, TestNet, frame, open, open_with, with_net};
 use super::*;
-use pvkit_abi::bus::{DeviceState, Kind as MessageKind, StateChanged};
+use pvkit_abi::bus::{Class, DeviceState, Kind as MessageKind, Offer, StateChanged};
 use pvkit_abi::net::{FrameHash, NetControl, NetFeatures, ReceiveMode};
 use pvkit_abi::status::CallError;
 use pvkit_guest_drivers::error::{Misuse, RequestError};
@@ -165,6 +165,45 @@ fn a_port_that_is_not_what_it_was_is_not_taken_again() {
         drop(host);
         assert_eq!(net.recover(&mut bus, LATE), Ok(true));
         pair.resume(&mut net).unwrap();
+        works(&platform, &mut pair, 0);
+    }
+}
+
+#[test]
+fn an_offer_of_another_class_is_no_offer_and_one_with_less_is_refused_before_it_is_taken() {
+    let lies: [fn(&mut Offer); 5] = [
+        |offer| offer.max_transfer /= 2,
+        |offer| offer.max_segments -= 1,
+        |offer| offer.max_depth = 16,
+        |offer| offer.features &= !NetFeatures::MERGEABLE.bits(),
+        |offer| offer.max_queues = 0,
+    ];
+    for lie in lies {
+        let platform = with_net(1, 1500);
+        let (mut bus, mut net, mut pair) = open(&platform);
+        let (truth, sealed) = (platform.calls.host().devices[0].offer, *net.sealed());
+        let mut host = platform.calls.host();
+        lie(&mut host.devices[0].offer);
+        goes_and_comes(&mut host);
+        drop(host);
+        let requests = bus.counters().requests;
+        assert!(net.recover(&mut bus, LATE).is_err());
+        assert_eq!(bus.counters().requests, requests);
+        let mut host = platform.calls.host();
+        host.devices[0].offer = truth;
+        host.devices[0].offer.class = Class::BLOCK;
+        goes_and_comes(&mut host);
+        drop(host);
+        let soon = platform.calls.host().clock() + 100_000;
+        assert_eq!(net.recover(&mut bus, soon), Err(RequestError::TimedOut));
+        // More than before is no lie, and not used.
+        let mut host = platform.calls.host();
+        host.devices[0].offer = truth;
+        host.devices[0].offer.max_transfer *= 2;
+        goes_and_comes(&mut host);
+        drop(host);
+        assert_eq!((net.recover(&mut bus, LATE), pair.resume(&mut net)), (Ok(true), Ok(true)));
+        assert_eq!(pair.receive.sealed().max_transfer, sealed.max_transfer);
         works(&platform, &mut pair, 0);
     }
 }
