@@ -33,14 +33,27 @@ impl<P: Platform> Bus<'_, P> {
     /// # Errors
     /// As for `poll`, which should follow.
     pub fn wait(&mut self, deadline: u64) -> Result<(), BusError> {
-        let (notify, messages) = self.messages.park();
-        self.kick_due |= notify.is_needed();
-        self.kick_if_due()?;
-        if messages == Park::Armed && self.requests.park() == Park::Armed {
+        if self.park()? == Park::Armed {
             self.counters.waits += 1;
             self.platform.wait(deadline);
         }
         Ok(())
+    }
+
+    /// About to sleep together with other queues: asks for the next interrupt. True if there is something to
+    /// [`Bus::poll`], so that the caller must not sleep.
+    ///
+    /// # Errors
+    /// As for `poll`.
+    pub fn arm(&mut self) -> Result<bool, BusError> {
+        Ok(self.park()? == Park::Ready)
+    }
+
+    pub(super) fn park(&mut self) -> Result<Park, BusError> {
+        let (notify, messages) = self.messages.park();
+        self.kick_due |= notify.is_needed();
+        self.kick_if_due()?;
+        Ok(if messages == Park::Armed { self.requests.park() } else { Park::Ready })
     }
 
     /// Takes what is there. Kicks only if the queue was full, because then more may be waiting behind it.

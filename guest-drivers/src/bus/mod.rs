@@ -11,6 +11,8 @@
 //!
 //! *Exits.* Requests are sent in batches: one `BUS_KICK` a batch. Completions of the host's messages ride along.
 
+#[cfg(feature = "async")]
+mod asynchronous;
 mod devices;
 mod inbound;
 mod outbound;

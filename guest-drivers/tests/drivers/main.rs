@@ -1,6 +1,7 @@
 //! The drivers against the fake host: what they do when it is honest, slow, gone or lying.
 
 mod block_async;
+mod block_async_recovery;
 mod block_blocking;
 mod block_over;
 mod block_polled;

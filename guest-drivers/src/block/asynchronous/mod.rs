@@ -5,6 +5,7 @@
 
 mod operation;
 mod places;
+mod recovery;
 
 pub use operation::{Ended, Operation};
 
@@ -83,13 +84,13 @@ impl<'i, 'p, P: Platform, const N: usize, const PAGES: usize> AsyncBlock<'i, 'p,
     /// task of its own, so that no future depends on another one's being polled; or an executor's loop calls
     /// [`AsyncBlock::collect`] when it has slept. Without either, futures learn of their completions at their deadline.
     ///
-    /// Ends when the host broke the protocol or the queue is detached.
+    /// Ends when the host broke the protocol, or the queue is detached and nothing is kept for [`AsyncBlock::recover`].
     pub async fn bottom_half(&self) -> RequestError {
         poll_fn(|context| {
             // Before the event word is armed: the interrupt finds the waker.
             self.interrupt.register(context.waker());
             match self.collect() {
-                Ok(()) if self.is_detached() => Poll::Ready(RequestError::Disconnected),
+                Ok(()) if self.is_over() && !self.waits_for_recovery() => Poll::Ready(RequestError::Disconnected),
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(error),
             }
@@ -258,7 +259,7 @@ impl<'i, 'p, P: Platform, const N: usize, const PAGES: usize> AsyncBlock<'i, 'p,
         self.queue.borrow().disk.counters()
     }
 
-    /// As [`Block::refresh`]; on a detached queue every future ends.
+    /// As [`Block::refresh`]; on a detached queue every future ends whose request is not kept.
     ///
     /// # Errors
     /// As there.
@@ -287,10 +288,6 @@ impl<'i, 'p, P: Platform, const N: usize, const PAGES: usize> AsyncBlock<'i, 'p,
 
     pub(super) fn platform(&self) -> &'p P {
         self.queue.borrow().disk.link.platform()
-    }
-
-    fn is_detached(&self) -> bool {
-        self.queue.borrow().disk.link.is_detached()
     }
 
     /// The fault that ended the queue.

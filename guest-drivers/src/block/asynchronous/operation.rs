@@ -100,6 +100,9 @@ impl<'a, 'p, P: Platform, const N: usize, const PAGES: usize> Operation<'a, 'p, 
                 self.state = State::InFlight(place, ticket);
             }
             Err(Rejected { request, error: RequestError::Full }) => self.state = State::Outside(request),
+            Err(Rejected { request, error: RequestError::Disconnected }) if self.disk.waits_for_recovery() => {
+                self.state = State::Outside(request);
+            }
             Err(Rejected { request, error }) => return Some(Ended { buffer: request.buffer, result: Err(error) }),
         }
         None

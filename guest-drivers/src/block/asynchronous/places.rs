@@ -6,6 +6,7 @@
 
 use crate::asynchronous::Waiters;
 use crate::block::{Block, Completed, Rejected, Request};
+use crate::bus::Bus;
 use crate::error::RequestError;
 use crate::platform::Platform;
 use core::task::Waker;
@@ -52,15 +53,30 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Queue<'p, P, N, PAGES>
             // Requests that were given up may have ended.
             return Ok((self.disk.link.counters.completions > before).then_some(None));
         };
-        let index = self.by_id.get_mut(usize::from(completed.id)).map(|slot| core::mem::replace(slot, NONE));
-        // Without a place it was submitted by somebody else, before: its buffer is freed here.
-        let Some(place) = index.and_then(|index| self.places.get_mut(usize::from(index))) else {
-            return Ok(Some(None));
-        };
-        match core::mem::replace(place, Place::Ended(completed)) {
-            Place::Waiting(waker) => Ok(Some(waker)),
-            Place::Free | Place::Ended(_) => Ok(Some(None)),
+        Ok(Some(seat(&mut self.places, &mut self.by_id, completed)))
+    }
+
+    /// Opens the disk anew; `wakers` gets whom to wake for what had ended. The fault of the old queue is over with it.
+    pub(super) fn recover(
+        &mut self,
+        bus: &mut Bus<'p, P>,
+        deadline: u64,
+        wakers: &mut [Option<Waker>; N],
+    ) -> Result<u32, RequestError> {
+        let (places, by_id) = (&mut self.places, &mut self.by_id);
+        let mut free = wakers.iter_mut();
+        let reconnects = self.disk.link.counters.reconnects;
+        let again = self.disk.recover(bus, deadline, |completed| {
+            let waker = seat(places, by_id, completed);
+            // As many as there are places.
+            if let Some(slot) = free.next() {
+                *slot = waker;
+            }
+        });
+        if self.disk.link.counters.reconnects > reconnects {
+            self.failed = None;
         }
+        again
     }
 
     /// Submits into a place of its own. [`RequestError::Full`] without one.
@@ -115,5 +131,20 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Queue<'p, P, N, PAGES>
             }
         }
         wakers
+    }
+}
+
+/// A completion goes to its place; whom to wake for it.
+fn seat<'p, P: Platform, const N: usize, const PAGES: usize>(
+    places: &mut [Place<'p, P, PAGES>; N],
+    by_id: &mut [u16; N],
+    completed: Completed<'p, P, PAGES>,
+) -> Option<Waker> {
+    let index = by_id.get_mut(usize::from(completed.id)).map(|slot| core::mem::replace(slot, NONE));
+    // Without a place it was submitted by somebody else, before: its buffer is freed here.
+    let place = index.and_then(|index| places.get_mut(usize::from(index)))?;
+    match core::mem::replace(place, Place::Ended(completed)) {
+        Place::Waiting(waker) => waker,
+        Place::Free | Place::Ended(_) => None,
     }
 }
