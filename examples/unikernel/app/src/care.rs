@@ -29,12 +29,12 @@ impl<'p, P: Platform> Care<'p, P> {
     /// Opens what the host offers of services and entropy, and says that the guest is up.
     pub(crate) fn open(session: &mut Session<'p, P>) -> Result<Self, Failure> {
         let deadline = session.deadline();
-        let entropy = match session.bus.find(Class::ENTROPY, 0) {
-            Some(device) => Some(Entropy::open(&mut session.bus, device, GrantPolicy::Extent, deadline)?),
+        let entropy = match session.find(Class::ENTROPY, 0) {
+            Some(device) => Some(Entropy::open(&mut session.bus.borrow_mut(), device, GrantPolicy::Extent, deadline)?),
             None => None,
         };
-        let mut services = match session.bus.find(Class::SERVICES, 0) {
-            Some(device) => Some(Services::open(&mut session.bus, device, GrantPolicy::Extent, deadline)?),
+        let mut services = match session.find(Class::SERVICES, 0) {
+            Some(device) => Some(Services::open(&mut session.bus.borrow_mut(), device, GrantPolicy::Extent, deadline)?),
             None => None,
         };
         let mut generation = [0; 16];
@@ -124,10 +124,10 @@ impl<'p, P: Platform> Care<'p, P> {
     pub(crate) fn close(mut self, session: &mut Session<'p, P>) -> Result<(), Failure> {
         let deadline = session.deadline();
         if let Some(services) = &mut self.services {
-            services.close(&mut session.bus, deadline)?;
+            services.close(&mut session.bus.borrow_mut(), deadline)?;
         }
         if let Some(entropy) = &mut self.entropy {
-            entropy.close(&mut session.bus, deadline)?;
+            entropy.close(&mut session.bus.borrow_mut(), deadline)?;
         }
         Ok(())
     }

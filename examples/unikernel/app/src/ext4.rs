@@ -8,6 +8,7 @@
 //! most [`KEPT`] pieces stay.
 
 use crate::Failure;
+use crate::lasting::Lasting;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
@@ -16,7 +17,6 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt;
 use ext4_view::{Ext4, Ext4Error, Ext4Read};
-use pvkit_guest_drivers::Block;
 use pvkit_guest_drivers::platform::Platform;
 
 /// Bytes of a piece; a multiple of every logical block size.
@@ -70,7 +70,7 @@ impl Ext4Read for Reader {
 
 /// A file system on a disk.
 pub(crate) struct FileSystem<'p, P: Platform> {
-    disk: Block<'p, P>,
+    disk: Lasting<'p, P>,
     platform: &'p P,
     windows: Rc<RefCell<Windows>>,
     /// Pieces read from the disk.
@@ -78,7 +78,7 @@ pub(crate) struct FileSystem<'p, P: Platform> {
 }
 
 impl<'p, P: Platform> FileSystem<'p, P> {
-    pub(crate) fn new(disk: Block<'p, P>, platform: &'p P) -> Self {
+    pub(crate) fn new(disk: Lasting<'p, P>, platform: &'p P) -> Self {
         Self { disk, platform, windows: Rc::default(), reads: 0 }
     }
 
@@ -120,7 +120,7 @@ impl<'p, P: Platform> FileSystem<'p, P> {
     }
 
     /// The disk, for its counters.
-    pub(crate) const fn disk(&self) -> &Block<'p, P> {
+    pub(crate) const fn disk(&self) -> &Lasting<'p, P> {
         &self.disk
     }
 }

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 const CHUNK: usize = 64 * 1024;
 
 pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<(), Failure> {
-    let disk = session.disk(options.disk, options.depth)?;
+    let disk = session.lasting(options.disk, options.depth)?;
     let mut disk = FileSystem::new(disk, session.platform);
     let files = disk.load()?;
     let (mut count, mut total) = (0u64, 0u64);

@@ -20,6 +20,7 @@ mod console;
 mod ext4;
 mod files;
 mod flow;
+mod lasting;
 mod log;
 mod record;
 mod resize;

@@ -4,13 +4,11 @@
 //! printed late, never early. The mutant `mode=noflush` breaks exactly this.
 
 use crate::cmdline::Durability;
+use crate::lasting::Lasting;
 use crate::record::{self, RECORD_BYTES};
 use crate::session::{Session, deadline};
 use crate::{Failure, Options};
 use alloc::vec;
-use pvkit_guest_drivers::Block;
-use pvkit_guest_drivers::block::{Geometry, Over};
-use pvkit_guest_drivers::error::RequestError;
 use pvkit_guest_drivers::platform::Platform;
 
 /// Bytes looked at at once.
@@ -18,14 +16,13 @@ const CHUNK: usize = 64 * 1024;
 
 /// Counts the records that are there, then appends.
 pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<(), Failure> {
-    let mut disk: Block<'_, P> = session.disk(options.disk, options.depth)?;
+    let mut disk = session.lasting(options.disk, options.depth)?;
     let found = found(session, &mut disk)?;
     let first = options.start.unwrap_or(found);
     let room = slots(&disk);
     let end = if options.count == 0 { room } else { room.min(first.saturating_add(options.count)) };
     for sequence in first..end {
-        let door = &mut disk.over(&mut session.bus);
-        append(session.platform, door, sequence, &record::emit(sequence), options.mode)?;
+        append(session.platform, &mut disk, sequence, &record::emit(sequence), options.mode)?;
         session.terminal.line(format_args!("acked {sequence}"));
         if (sequence + 1).is_multiple_of(options.batch) {
             session.terminal.flush()?;
@@ -40,59 +37,21 @@ pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) 
     Ok(session.terminal.flush()?)
 }
 
-/// What the log needs of a disk, with its bus at hand or without.
-pub(crate) trait Door {
-    fn geometry(&self) -> &Geometry;
-    fn read(&mut self, position: u64, into: &mut [u8], deadline: u64) -> Result<(), RequestError>;
-    fn write(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError>;
-    fn write_fua(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError>;
-    fn flush(&mut self, deadline: u64) -> Result<(), RequestError>;
-}
-
-macro_rules! door {
-    ($door:ty, $($parameters:tt)*) => {
-        impl<$($parameters)*> Door for $door {
-            fn geometry(&self) -> &Geometry {
-                self.geometry()
-            }
-
-            fn read(&mut self, position: u64, into: &mut [u8], deadline: u64) -> Result<(), RequestError> {
-                self.read(position, into, deadline)
-            }
-
-            fn write(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError> {
-                self.write(position, from, deadline)
-            }
-
-            fn write_fua(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError> {
-                self.write_fua(position, from, deadline)
-            }
-
-            fn flush(&mut self, deadline: u64) -> Result<(), RequestError> {
-                self.flush(deadline)
-            }
-        }
-    };
-}
-
-door!(Block<'_, P, N, PAGES>, P: Platform, const N: usize, const PAGES: usize);
-door!(Over<'_, '_, P, N, PAGES>, P: Platform, const N: usize, const PAGES: usize);
-
 /// Counts the records that are there.
 pub(crate) fn check<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<(), Failure> {
-    let mut disk = session.disk(options.disk, options.depth)?;
+    let mut disk = session.lasting(options.disk, options.depth)?;
     found(session, &mut disk).map(|_| ())
 }
 
-fn found<'p, P: Platform>(session: &mut Session<'p, P>, disk: &mut Block<'p, P>) -> Result<u64, Failure> {
-    let found = count(session.platform, &mut disk.over(&mut session.bus))?;
+fn found<'p, P: Platform>(session: &mut Session<'p, P>, disk: &mut Lasting<'p, P>) -> Result<u64, Failure> {
+    let found = count(session.platform, disk)?;
     session.terminal.line(format_args!("found {found}"));
     session.terminal.flush()?;
     Ok(found)
 }
 
 /// Length of the run of whole records from the beginning.
-pub(crate) fn count<P: Platform>(platform: &P, disk: &mut impl Door) -> Result<u64, Failure> {
+pub(crate) fn count<P: Platform>(platform: &P, disk: &mut Lasting<'_, P>) -> Result<u64, Failure> {
     let stride = stride(disk);
     let end = slots(disk) * stride as u64;
     let mut chunk = vec![0; CHUNK];
@@ -116,7 +75,7 @@ pub(crate) fn count<P: Platform>(platform: &P, disk: &mut impl Door) -> Result<u
 /// Writes one record, and returns when it is as durable as `mode` promises.
 pub(crate) fn append<P: Platform>(
     platform: &P,
-    disk: &mut impl Door,
+    disk: &mut Lasting<'_, P>,
     sequence: u64,
     record: &[u8; RECORD_BYTES],
     mode: Durability,
@@ -140,11 +99,11 @@ pub(crate) fn append<P: Platform>(
 }
 
 /// Bytes from one record to the next: one record, or one block of the disk if that is more.
-fn stride(disk: &impl Door) -> usize {
+fn stride<P: Platform>(disk: &Lasting<'_, P>) -> usize {
     RECORD_BYTES.max(disk.geometry().logical_block as usize)
 }
 
 /// Records that the disk has room for.
-pub(crate) fn slots(disk: &impl Door) -> u64 {
+pub(crate) fn slots<P: Platform>(disk: &Lasting<'_, P>) -> u64 {
     disk.geometry().capacity / stride(disk) as u64
 }

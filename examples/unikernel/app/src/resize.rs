@@ -11,12 +11,12 @@ pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) 
     session.terminal.flush()?;
     let end = session.platform.now().saturating_add(options.seconds.saturating_mul(1_000_000_000));
     while session.platform.now() < end {
-        session.bus.poll()?;
-        if disk.refresh(&session.bus)? {
+        session.bus.borrow_mut().poll()?;
+        if disk.refresh(&session.bus.borrow())? {
             session.terminal.line(format_args!("capacity {}", disk.geometry().capacity));
             session.terminal.flush()?;
         }
-        session.bus.wait(end)?;
+        session.bus.borrow_mut().wait(end)?;
     }
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! The guest's connection to its host: bus, terminal, and disks on demand.
 
 use crate::Failure;
+use crate::lasting::Lasting;
 use crate::terminal::Terminal;
+use alloc::rc::Rc;
+use core::cell::RefCell;
 use pvkit_abi::bus::Class;
 use pvkit_abi::net::NetFeatures;
 use pvkit_guest_drivers::net::{Net, NetOptions};
@@ -14,7 +17,8 @@ pub(crate) const PATIENCE_NS: u64 = 30_000_000_000;
 /// An open session.
 pub(crate) struct Session<'p, P: Platform> {
     pub(crate) platform: &'p P,
-    pub(crate) bus: Bus<'p, P>,
+    /// Shared with disks whose calls outlive their backend.
+    pub(crate) bus: Rc<RefCell<Bus<'p, P>>>,
     pub(crate) terminal: Terminal<'p, P>,
 }
 
@@ -26,7 +30,8 @@ impl<'p, P: Platform> Session<'p, P> {
         let deadline = platform.now().saturating_add(PATIENCE_NS);
         let console = Console::open(&mut bus, device, GrantPolicy::Extent, deadline)?;
         let sealed = *console.sealed();
-        let mut session = Self { platform, bus, terminal: Terminal::new(platform, console) };
+        let mut session =
+            Self { platform, bus: Rc::new(RefCell::new(bus)), terminal: Terminal::new(platform, console) };
         session.print_groups();
         session.print_sealed("console", 0, &sealed);
         Ok(session)
@@ -38,11 +43,11 @@ impl<'p, P: Platform> Session<'p, P> {
         instance: u16,
         depth: u32,
     ) -> Result<Block<'p, P, N, PAGES>, Failure> {
-        let device = self.bus.find(Class::BLOCK, instance).ok_or(Failure::NoDisk(instance))?;
+        let device = self.find(Class::BLOCK, instance).ok_or(Failure::NoDisk(instance))?;
         let deadline = self.deadline();
-        let disk = Block::open(&mut self.bus, device, depth, GrantPolicy::Extent, deadline)?;
+        let disk = Block::open(&mut self.bus.borrow_mut(), device, depth, GrantPolicy::Extent, deadline)?;
         self.print_sealed("disk", instance, disk.sealed());
-        let hypercalls = self.bus.counters().hypercalls;
+        let hypercalls = self.bus.borrow().counters().hypercalls;
         self.terminal.line(format_args!("negotiated hypercalls={hypercalls}"));
         let geometry = disk.geometry();
         self.terminal.line(format_args!(
@@ -52,15 +57,25 @@ impl<'p, P: Platform> Session<'p, P> {
         Ok(disk)
     }
 
+    /// Opens a disk whose calls outlive its backend.
+    pub(crate) fn lasting(&mut self, instance: u16, depth: u32) -> Result<Lasting<'p, P>, Failure> {
+        Ok(Lasting::new(self.disk(instance, depth)?, self.bus.clone()))
+    }
+
+    /// The number of a device, if the host offers it.
+    pub(crate) fn find(&self, class: Class, instance: u16) -> Option<u32> {
+        self.bus.borrow().find(class, instance)
+    }
+
     /// Opens a network device with one pair of queues; with `offload` checksums are left to the host if it offers that.
     pub(crate) fn net(&mut self, instance: u16, offload: bool) -> Result<Net<'p, P>, Failure> {
-        let device = self.bus.find(Class::NET, instance).ok_or(Failure::Wrong("the host offers no network device"))?;
+        let device = self.find(Class::NET, instance).ok_or(Failure::Wrong("the host offers no network device"))?;
         let deadline = self.deadline();
         let mut wanted = NetOptions::default();
         if offload {
             wanted.features |= NetFeatures::TX_CHECKSUM | NetFeatures::RX_CHECKSUM;
         }
-        let net = Net::open(&mut self.bus, device, wanted, GrantPolicy::Extent, deadline)?;
+        let net = Net::open(&mut self.bus.borrow_mut(), device, wanted, GrantPolicy::Extent, deadline)?;
         self.print_sealed("net", instance, net.sealed());
         Ok(net)
     }
@@ -71,8 +86,9 @@ impl<'p, P: Platform> Session<'p, P> {
     }
 
     fn print_groups(&mut self) {
-        let epoch = self.bus.epoch();
-        for choice in self.bus.negotiated().groups() {
+        let epoch = self.bus.borrow().epoch();
+        let bus = self.bus.borrow();
+        for choice in bus.negotiated().groups() {
             let name = choice.group.name().unwrap_or("UNKNOWN");
             self.terminal.line(format_args!(
                 "negotiated group {name} version={}.{} features={:#x}",

@@ -15,6 +15,7 @@ mod pattern;
 mod server;
 
 use crate::care::Care;
+use crate::lasting::{mend, nap};
 use crate::session::Session;
 use crate::{Ending, Failure, Options};
 use alloc::vec;
@@ -41,11 +42,12 @@ pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) 
     let pair = net.take_pair(0).ok_or(Failure::Wrong("the network device has no pair of queues"))?;
     let (mut inward, mut outward) = (vec![0; MAX_FRAME], vec![0; MAX_FRAME]);
     let mut device = NetPhy::new(pair, &mut inward, &mut outward);
-    let ending = flow(session, options, &mut device, mac, &mut care);
+    let ending = flow(session, options, &mut net, &mut device, mac, &mut care);
     let (sent, received) = (device.pair.transmit.counters(), device.pair.receive.counters());
     session.terminal.line(format_args!(
-        "flow ends sent={} refused={} received={} dropped={} spoilt={}",
+        "flow ends sent={} lost={} refused={} received={} dropped={} spoilt={}",
         sent.sent,
+        sent.lost,
         sent.refused,
         received.received,
         device.dropped(),
@@ -53,7 +55,7 @@ pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) 
     ));
     session.terminal.flush()?;
     let deadline = session.deadline();
-    net.close(&mut session.bus, deadline)?;
+    net.close(&mut session.bus.borrow_mut(), deadline)?;
     care.close(session)?;
     ending
 }
@@ -61,11 +63,12 @@ pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) 
 fn flow<'p, P: Platform>(
     session: &mut Session<'p, P>,
     options: &Options,
+    net: &mut Net<'p, P>,
     device: &mut NetPhy<'p, '_, P>,
     mac: [u8; 6],
     care: &mut Care<'p, P>,
 ) -> Result<Ending, Failure> {
-    let platform = session.platform;
+    let (platform, bus) = (session.platform, session.bus.clone());
     let mut config = Config::new(EthernetAddress(mac).into());
     config.random_seed = care.seed()?;
     let mut interface = Interface::new(config, device, instant(platform.now()));
@@ -120,8 +123,11 @@ fn flow<'p, P: Platform>(
         let next = next.map_or(u64::MAX, |at| u64::try_from(at.total_micros()).unwrap_or(0).saturating_mul(1000));
         let lingering = done_since.map(|since| since.saturating_add(LINGER_NS));
         let limit = lingering.or(client.as_ref().map(|client| client.deadline(now))).unwrap_or(u64::MAX);
-        if next > now && !(device.pair.receive.arm()? | care.arm()) {
-            platform.wait(next.min(limit));
+        let bus = &mut bus.borrow_mut();
+        mend(net, &mut device.pair, bus, platform)?;
+        let until = nap(net, now, next.min(limit));
+        if until > now && !(device.pair.receive.arm()? | care.arm() | bus.arm()?) {
+            platform.wait(until);
         }
     }
 }

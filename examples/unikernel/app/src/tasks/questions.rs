@@ -2,10 +2,12 @@
 
 use super::executor::Timer;
 use crate::Failure;
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
+use core::future::poll_fn;
+use core::task::Poll;
 use pvkit_abi::net::FrameMeta;
 use pvkit_guest_drivers::error::RequestError;
-use pvkit_guest_drivers::net::{AsyncRx, AsyncTx};
+use pvkit_guest_drivers::net::{AsyncRx, AsyncTx, Net};
 use pvkit_guest_drivers::platform::Platform;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Ipv4Address,
@@ -20,6 +22,8 @@ const PATIENCE_NS: u64 = 500_000_000;
 
 /// Who asks whom, over what.
 pub(super) struct Wire<'i, 'p, P: Platform> {
+    /// Whose queues these are.
+    pub(super) net: &'i RefCell<Net<'p, P>>,
     pub(super) transmit: AsyncTx<'i, 'p, P>,
     pub(super) receive: AsyncRx<'i, 'p, P>,
     pub(super) mac: [u8; 6],
@@ -40,12 +44,28 @@ impl<P: Platform> Questions<'_, '_, '_, P> {
     pub(super) async fn run(mut self, count: u64, tries: u64) -> Result<(), Failure> {
         for _ in 0..count {
             let mut left = tries;
-            while !self.ask().await? {
+            while !self.ask_or_resume().await? {
                 left = left.checked_sub(1).filter(|left| *left > 0).ok_or(Failure::Wrong("nobody answers"))?;
             }
             self.answers.set(self.answers.get() + 1);
         }
         Ok(())
+    }
+
+    /// A question to a network that is gone for now is one without an answer.
+    async fn ask_or_resume(&mut self) -> Result<bool, Failure> {
+        match self.ask().await {
+            Err(Failure::Request(RequestError::Disconnected)) => {
+                let deadline = self.platform.now().saturating_add(PATIENCE_NS);
+                let passed = poll_fn(|_| if self.platform.now() < deadline { Poll::Pending } else { Poll::Ready(()) });
+                self.timer.by(deadline, passed).await;
+                let net = &mut self.wire.net.borrow_mut();
+                self.wire.transmit.queue().resume(net).map_err(RequestError::from)?;
+                self.wire.receive.queue().resume(net)?;
+                Ok(false)
+            }
+            ended => ended,
+        }
     }
 
     async fn ask(&mut self) -> Result<bool, Failure> {

@@ -5,8 +5,8 @@
 
 use crate::Failure;
 use crate::cmdline::Durability;
+use crate::lasting::Lasting;
 use crate::{log, record};
-use pvkit_guest_drivers::Block;
 use pvkit_guest_drivers::platform::Platform;
 
 /// Why a record was not appended.
@@ -31,7 +31,7 @@ pub(super) trait Records {
 /// The records of a disk.
 pub(super) struct DiskLog<'p, P: Platform> {
     platform: &'p P,
-    disk: Block<'p, P>,
+    disk: Lasting<'p, P>,
     mode: Durability,
     next: u64,
     failed: bool,
@@ -40,7 +40,7 @@ pub(super) struct DiskLog<'p, P: Platform> {
 
 impl<'p, P: Platform> DiskLog<'p, P> {
     /// Counts the records that are there.
-    pub(super) fn open(platform: &'p P, mut disk: Block<'p, P>, mode: Durability) -> Result<Self, Failure> {
+    pub(super) fn open(platform: &'p P, mut disk: Lasting<'p, P>, mode: Durability) -> Result<Self, Failure> {
         let next = log::count(platform, &mut disk)?;
         Ok(Self { platform, disk, mode, next, failed: false, held: false })
     }

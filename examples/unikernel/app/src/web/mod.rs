@@ -26,6 +26,7 @@ mod tests;
 
 use crate::care::Care;
 use crate::ext4::FileSystem;
+use crate::lasting::{mend, nap};
 use crate::session::Session;
 use crate::{Ending, Failure, Options};
 use alloc::vec;
@@ -50,16 +51,24 @@ pub(crate) fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) 
     let pair = net.take_pair(0).ok_or(Failure::Wrong("the network device has no pair of queues"))?;
     let (mut inward, mut outward) = (vec![0; MAX_FRAME], vec![0; MAX_FRAME]);
     let mut device = NetPhy::new(pair, &mut inward, &mut outward);
-    let platform = session.platform;
+    let (platform, bus) = (session.platform, session.bus.clone());
     let ending = serve(session, options, &mut device, mac, &mut care, |care, device, until| {
-        let busy = device.pair.receive.arm()? | care.arm();
+        let bus = &mut bus.borrow_mut();
+        mend(&mut net, &mut device.pair, bus, platform)?;
+        let busy = device.pair.receive.arm()? | care.arm() | bus.arm()?;
         if !busy {
-            platform.wait(until);
+            platform.wait(nap(&net, platform.now(), until));
         }
         Ok(true)
     })?;
+    let counters = device.pair.transmit.queue_counters();
+    if counters.reconnects > 0 {
+        let lost = device.pair.transmit.counters().lost;
+        session.terminal.line(format_args!("net reconnected {} times, {lost} frames lost", counters.reconnects));
+        session.terminal.flush()?;
+    }
     let deadline = session.deadline();
-    net.close(&mut session.bus, deadline)?;
+    net.close(&mut session.bus.borrow_mut(), deadline)?;
     care.close(session)?;
     Ok(ending)
 }
@@ -74,9 +83,9 @@ pub(crate) fn serve<'p, P: Platform, D: Device>(
     care: &mut Care<'p, P>,
     mut wait: impl FnMut(&mut Care<'p, P>, &mut D, u64) -> Result<bool, Failure>,
 ) -> Result<Ending, Failure> {
-    let disk = session.disk(FILES_DISK, options.depth)?;
+    let disk = session.lasting(FILES_DISK, options.depth)?;
     let mut files = DiskFiles::open(FileSystem::new(disk, session.platform))?;
-    let disk = session.disk(LOG_DISK, options.depth)?;
+    let disk = session.lasting(LOG_DISK, options.depth)?;
     let mut records = DiskLog::open(session.platform, disk, options.mode)?;
     let seed = care.seed()?;
     session.terminal.flush()?;
