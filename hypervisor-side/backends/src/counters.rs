@@ -19,6 +19,29 @@ macro_rules! counters {
             $($(#[$meta])* pub $name: u64,)*
         }
 
+        impl QueueSnapshot {
+            /// The counters' names, in the order of the fields.
+            pub const NAMES: [&str; [$(stringify!($name)),*].len()] = [$(stringify!($name)),*];
+
+            /// The numbers, in the order of the fields.
+            #[must_use]
+            pub const fn numbers(&self) -> [u64; Self::NAMES.len()] {
+                [$(self.$name),*]
+            }
+
+            /// What [`QueueSnapshot::numbers`] made numbers of.
+            #[must_use]
+            pub const fn from_numbers(numbers: [u64; Self::NAMES.len()]) -> Self {
+                let [$($name),*] = numbers;
+                Self { $($name),* }
+            }
+
+            /// Each number with its name.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                Self::NAMES.into_iter().zip(self.numbers())
+            }
+        }
+
         impl QueueCounters {
             /// The numbers now.
             #[must_use]
@@ -61,6 +84,16 @@ counters! {
     sleeps,
     /// Sleeps that ended by the deadline with a request visible: lost wake-ups, always 0 if both sides keep the rules.
     late,
+    /// Wake-ups by a doorbell with nothing there.
+    spurious,
+    /// Times that doorbells were not listened to for a moment, because too many of them were rung for nothing.
+    throttled,
+    /// Passes that found the queue full: the guest could submit nothing more until one of them completed it.
+    full,
+    /// Completions by the end of the queue alone: what the guest submits again, or gives up.
+    aborted,
+    /// Times that the queue was opened.
+    opens,
 }
 
 impl QueueSnapshot {
@@ -68,6 +101,12 @@ impl QueueSnapshot {
     #[must_use]
     pub const fn suppressed(&self) -> u64 {
         self.completions.saturating_sub(self.interrupts)
+    }
+
+    /// Requests that needed no doorbell of their own, because the queue's thread was looking or one told of several.
+    #[must_use]
+    pub const fn quiet(&self) -> u64 {
+        self.requests.saturating_sub(self.doorbells)
     }
 }
 
@@ -80,13 +119,14 @@ impl std::fmt::Display for QueueSnapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} requests ({} failed), {} bytes read, {} bytes written, {} doorbells, {} interrupts ({} suppressed), {} \
-             sleeps",
+            "{} requests ({} failed), {} bytes read, {} bytes written, {} doorbells ({} suppressed), {} interrupts ({} \
+             suppressed), {} sleeps",
             self.requests,
             self.errors,
             self.bytes_read,
             self.bytes_written,
             self.doorbells,
+            self.quiet(),
             self.interrupts,
             self.suppressed(),
             self.sleeps
@@ -94,12 +134,68 @@ impl std::fmt::Display for QueueSnapshot {
         if self.frames + self.dropped > 0 {
             write!(f, ", {} frames, {} dropped", self.frames, self.dropped)?;
         }
-        if self.faults > 0 {
-            write!(f, ", {} protocol faults by the guest", self.faults)?;
+        let rest = [
+            (self.full, "times full"),
+            (self.aborted, "aborted"),
+            (self.opens.saturating_sub(1), "times opened anew"),
+            (self.faults, "protocol faults by the guest"),
+            (self.spurious, "doorbells for nothing"),
+            (self.throttled, "times throttled"),
+        ];
+        for (count, what) in rest.iter().filter(|(count, _)| *count > 0) {
+            write!(f, ", {count} {what}")?;
         }
         if self.late > 0 {
             write!(f, ", {} lost wake-ups", self.late)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_guest::{Ask, connect, ok};
+    use crate::{BlockLimits, BlockQueue, ConsoleInput, ConsoleQueue, NullDisk, Pass, QueueEngine};
+    use pvkit_abi::block::{BlockFeatures, BlockOp};
+    use pvkit_abi::console::ConsoleOp;
+    use std::sync::{Arc, Mutex};
+
+    #[test]
+    fn numbers_come_back_under_their_names() {
+        let mut numbers = [0; QueueSnapshot::NAMES.len()];
+        numbers.iter_mut().zip(1..).for_each(|(number, count)| *number = count);
+        let seen = QueueSnapshot::from_numbers(numbers);
+        assert_eq!((seen.requests, seen.completions, seen.opens), (1, 2, numbers.len() as u64));
+        assert_eq!(seen.numbers(), numbers);
+        assert_eq!(seen.named().map(|(_, number)| number).collect::<Vec<_>>(), numbers);
+        assert_eq!(seen.named().next(), Some(("requests", 1)));
+    }
+
+    #[test]
+    fn a_pass_that_finds_the_queue_full_is_counted_and_one_that_finds_less_is_not() {
+        let (mut guest, setup) = connect(8);
+        let disk = Arc::new(NullDisk::new(1 << 20));
+        let mut queue = BlockQueue::new(setup, disk, BlockLimits::default(), BlockFeatures::all());
+        let read = Ask::segment(BlockOp::READ.0, 0, 512, 0);
+        for (count, full) in [(7, 0), (8, 1), (1, 1), (8, 2)] {
+            guest.submit(&vec![read; count]);
+            assert_eq!(queue.pass(64), Pass::Worked(count as u32));
+            assert!(guest.completions().iter().all(|done| done.result == ok(0)));
+            assert_eq!(guest.counters.snapshot().full, full, "after {count}");
+        }
+    }
+
+    #[test]
+    fn what_the_end_cuts_short_and_each_opening_are_counted() {
+        let (mut guest, setup) = connect(8);
+        let input = ConsoleInput::new(64).unwrap();
+        let mut queue = ConsoleQueue::new(setup, Arc::new(Mutex::new(Vec::new())), input);
+        guest.submit(&[Ask::segment(ConsoleOp::READ.0, 0, 8, 0); 3]);
+        assert_eq!(queue.pass(64), Pass::Worked(3));
+        queue.close();
+        let seen = guest.counters.snapshot();
+        assert_eq!((seen.aborted, seen.completions, seen.errors, seen.opens), (3, 3, 0, 1));
+        assert!(seen.to_string().ends_with("3 aborted"), "{seen}");
     }
 }

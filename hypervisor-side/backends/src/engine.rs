@@ -56,15 +56,20 @@ pub(crate) fn serve_visible<E, const C: usize>(
     mut serve: impl FnMut(&mut E, &Request),
 ) -> Option<u32> {
     let mut taken = 0;
+    let mut full = false;
     while taken < budget {
         match port(engine).take() {
             Taken::Request(request) => {
+                full = full || (taken == 0 && port(engine).is_full());
                 serve(engine, &request);
                 taken += 1;
             }
             Taken::Nothing => break,
             Taken::Latched => return None,
         }
+    }
+    if full {
+        add(&port(engine).counters.full, 1);
     }
     Some(taken)
 }
@@ -114,11 +119,17 @@ pub(crate) struct Port<const C: usize = 1> {
 impl<const C: usize> Port<C> {
     pub(crate) fn new(setup: QueueSetup<C>) -> Self {
         let QueueSetup { ring, grants, interrupt, counters, log } = setup;
+        add(&counters.opens, 1);
         Self { ring, grants, interrupt, counters, log, closed: false }
     }
 
     pub(crate) fn depth(&self) -> u32 {
         self.ring.depth()
+    }
+
+    /// Whether the guest can submit nothing more at the moment.
+    fn is_full(&self) -> bool {
+        self.ring.is_full()
     }
 
     /// Takes the next request. A fault of the peer is counted and told once; then the queue is latched.
@@ -196,9 +207,14 @@ impl<const C: usize> Port<C> {
 
     fn count(&self, result: CompletionResult) {
         add(&self.counters.completions, 1);
-        // What the end of the queue cuts short is nobody's mistake.
-        if matches!(result.status(), Status::OK | Status::ABORTED) {
-            return;
+        match result.status() {
+            Status::OK => return,
+            // What the end of the queue cuts short is nobody's mistake.
+            Status::ABORTED => {
+                add(&self.counters.aborted, 1);
+                return;
+            }
+            _ => {}
         }
         let count = add(&self.counters.errors, 1);
         if count.is_power_of_two() {

@@ -4,6 +4,11 @@
 //! deadline; one that ends by it with work visible is counted as a lost wake-up. A latched queue looks at the ring no
 //! more and still answers `stop`.
 //!
+//! *Floods.* A doorbell that is rung for nothing wakes the thread for nothing. [`FREE_RINGS`] such wake-ups are free, and
+//! [`RINGS_PER_SECOND`] after that, and one for each pass that found work: the race of a ring with the look before the sleep
+//! is nobody's fault. After one more the thread listens to the doorbell no more for [`NAP`], and then looks without being
+//! told: the guest that rings so waits, and no CPU is spent on it.
+//!
 //! *Ordering.* The sleep protocol is the ring's (`park`). The stop request is a flag, then an eventfd: the thread reads
 //! the flag after every wake.
 
@@ -12,6 +17,7 @@ mod courtesy;
 use crate::bell::Bell;
 use crate::counters::add;
 use crate::engine::{Pass, QueueEngine};
+use crate::rate::Rate;
 use crate::sys;
 use courtesy::Courtesy;
 use pvkit_ring::{AdaptiveSpin, Park};
@@ -36,6 +42,13 @@ const LONGEST: Duration = Duration::from_secs(3600);
 const DRAIN: Duration = Duration::from_secs(2);
 /// How late a doorbell may be rung after its publication was seen, before the wake-up counts as lost.
 const GRACE: Duration = Duration::from_millis(50);
+
+/// Wake-ups for nothing that are free.
+const FREE_RINGS: u32 = 64;
+/// And so many in each second.
+const RINGS_PER_SECOND: u32 = 500;
+/// How long a doorbell that rings more is not listened to.
+const NAP: Duration = Duration::from_millis(2);
 
 /// Looks before a sleep where every thread has a CPU: about one wake-up's worth. (58 us for an idle block queue, release
 /// build, measured on a nested two-core machine.)
@@ -100,7 +113,7 @@ impl QueueThread {
             spin: AdaptiveSpin::new(spin),
             patience: DEADLINE,
             courtesy: if spin == 0 { Courtesy::ADAPTIVE } else { Courtesy::NONE },
-            was_woken: false,
+            rings: Rate::new(FREE_RINGS, RINGS_PER_SECOND, Instant::now()),
         };
         let thread = Builder::new().name(name.to_owned()).spawn(move || {
             if enter() {
@@ -146,8 +159,8 @@ struct Runner {
     spin: AdaptiveSpin,
     patience: Duration,
     courtesy: Courtesy,
-    /// Whether a doorbell has ended a sleep since the last look at the ring.
-    was_woken: bool,
+    /// Wake-ups for nothing that are left.
+    rings: Rate,
 }
 
 impl Runner {
@@ -167,11 +180,7 @@ impl Runner {
 
     fn step(&mut self) {
         match self.engine.pass(BUDGET) {
-            Pass::Worked(found) => {
-                if std::mem::take(&mut self.was_woken) {
-                    self.courtesy.woke(found);
-                }
-            }
+            Pass::Worked(_) => self.rings.give(),
             Pass::Idle => self.idle(),
             Pass::Latched => self.wait_for_command(),
         }
@@ -180,7 +189,9 @@ impl Runner {
     fn idle(&mut self) {
         let (engine, control) = (&mut self.engine, &self.control);
         let busy = || control.command.load(Ordering::Relaxed) != RUN || engine.pass(BUDGET) != Pass::Idle;
-        if !self.spin.run(busy) && self.engine.park() == Park::Armed {
+        if self.spin.run(busy) {
+            self.rings.give();
+        } else if self.engine.park() == Park::Armed {
             self.sleep();
         }
     }
@@ -196,11 +207,28 @@ impl Runner {
         }
         match woken {
             0 => self.look_after_deadline(),
-            woken if woken & 1 != 0 => {
-                self.was_woken = true;
-                self.count_rings();
-            }
+            woken if woken & 1 != 0 => self.answer_ring(),
             _ => {}
+        }
+    }
+
+    /// The guest rang. If that was for nothing too often, the next rings have to wait.
+    fn answer_ring(&mut self) {
+        self.count_rings();
+        match self.engine.pass(BUDGET) {
+            Pass::Worked(found) => {
+                self.rings.give();
+                self.courtesy.woke(found);
+            }
+            // The next step sees it too.
+            Pass::Latched => {}
+            Pass::Idle => {
+                add(&self.engine.counters().spurious, 1);
+                if self.rings.take(Instant::now()).is_err() {
+                    add(&self.engine.counters().throttled, 1);
+                    self.wait([self.control.wake.as_raw_fd()], NAP);
+                }
+            }
         }
     }
 

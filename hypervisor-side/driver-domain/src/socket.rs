@@ -107,6 +107,13 @@ impl PacketSocket {
         rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK).map(Self)
     }
 
+    /// The process that connected; none if the kernel does not name it.
+    #[must_use]
+    pub fn process(&self) -> Option<i32> {
+        let pid = rustix::net::sockopt::socket_peercred(&self.0).ok()?.pid.as_raw_nonzero().get();
+        (pid > 0).then_some(pid)
+    }
+
     /// Both ends of a connection, for tests.
     ///
     /// # Errors

@@ -42,6 +42,7 @@ fn of_each_kind() -> Vec<(&'static str, Message)> {
         ("refresh", Message::Refresh(of_device)),
         ("counters", Message::Counters(of_device)),
         ("inspect", Message::Inspect(Inspect { place: 3, reserved: 0 })),
+        ("totals", Message::Totals),
         ("reply-hello", Message::Reply(Kind::HELLO, Ok(reply.as_bytes().to_vec()))),
         ("reply-error", Message::Reply(Kind::CLOSE, Err(CallError::NOT_FOUND))),
         ("goodbye", Message::Goodbye),

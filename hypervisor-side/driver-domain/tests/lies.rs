@@ -1,15 +1,17 @@
 //! Either side says anything: the other one answers, or cuts the connection, and goes on with everyone else.
 
+mod scene;
+
 use proptest::prelude::*;
 use pvkit_abi::bus::{CONFIG_BYTES, Class};
 use pvkit_abi::grant::GrantRef;
 use pvkit_abi::status::CallError;
 use pvkit_backends::{Disk, RamDisk};
 use pvkit_driver_domain::client::{Backend, BackendError, Owner, Wanted};
-use pvkit_driver_domain::daemon::{Daemon, Export, ExportKind, MAX_MONITORS};
+use pvkit_driver_domain::daemon::{Daemon, Export, ExportKind, MAX_MONITORS, Quotas};
 use pvkit_driver_domain::protocol::*;
 use pvkit_driver_domain::{PacketSocket, SocketError};
-use rustix::fs::{MemfdFlags, SealFlags};
+use scene::{Monitor, SOON, attach, eventfd, hello, queue, serve, serve_with, window};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -17,99 +19,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
-
-const SOON: Duration = Duration::from_secs(20);
-
-/// A daemon on a thread, with a disk that one monitor may have and one that all may.
-struct Served {
-    daemon: Arc<Daemon>,
-    thread: Option<JoinHandle<()>>,
-    path: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-fn serve() -> Served {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("s");
-    let disk = |shared| {
-        let disk: Arc<dyn Disk> = Arc::new(RamDisk::new(1 << 20).unwrap());
-        Export::new(ExportKind::Disk { disk, witness: None, shared })
-    };
-    let exports = BTreeMap::from([("alone".to_owned(), disk(false)), ("shared".into(), disk(true))]);
-    let daemon = Daemon::new(exports, Box::new(|_| {}), Arc::new(|_| true)).unwrap();
-    let listener = PacketSocket::listen(&path).unwrap();
-    let server = Arc::clone(&daemon);
-    let thread = std::thread::spawn(move || server.serve(&listener).unwrap());
-    Served { daemon, thread: Some(thread), path, _folder: folder }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.daemon.stop();
-        self.thread.take().unwrap().join().unwrap();
-    }
-}
-
-/// A monitor that says what it is told to say.
-struct Monitor {
-    socket: PacketSocket,
-    sequence: u64,
-}
-
-impl Monitor {
-    fn connect(served: &Served) -> Self {
-        Self { socket: PacketSocket::connect(&served.path).unwrap(), sequence: 0 }
-    }
-
-    fn greeted(served: &Served) -> Self {
-        let mut monitor = Self::connect(served);
-        monitor.ask(&hello(), &[]).unwrap().unwrap();
-        monitor
-    }
-
-    /// The answer; `Err` if the connection was cut.
-    fn ask(&mut self, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<Result<Vec<u8>, CallError>, SocketError> {
-        self.sequence += 1;
-        self.say(&message.emit(self.sequence), fds)
-    }
-
-    fn say(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<Result<Vec<u8>, CallError>, SocketError> {
-        self.socket.send(bytes, fds, SOON)?;
-        let packet = self.socket.receive(SOON)?;
-        match Message::parse(&packet.bytes).unwrap() {
-            (_, Message::Reply(_, answer)) => Ok(answer),
-            (_, other) => panic!("{other:?}"),
-        }
-    }
-}
-
-fn hello() -> Message {
-    Message::Hello(Hello { magic: MAGIC, version: VERSION, reserved: 0, name: padded("test") })
-}
-
-fn attach(device: u32, id: &str) -> Attach {
-    Attach { device, class: Class::BLOCK, instance: 0, mac: [0; 6], mtu: 0, pairs: 0, reserved: [0; 6], id: padded(id) }
-}
-
-fn window(length: u64) -> OwnedFd {
-    let fd = rustix::fs::memfd_create("w", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
-    rustix::fs::ftruncate(&fd, length).unwrap();
-    rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).unwrap();
-    fd
-}
-
-fn queue(device: u32) -> Box<OpenQueue> {
-    let mut queue = Box::new(OpenQueue::new_zeroed());
-    queue.device = device;
-    (queue.completion_bytes, queue.depth, queue.epoch) = (8, 8, 1);
-    (queue.request_pages, queue.completion_pages) = (2, 2);
-    queue.pages[..4].copy_from_slice(&[0, 4096, 8192, 12288]);
-    queue
-}
-
-fn eventfd() -> OwnedFd {
-    rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap()
-}
 
 #[test]
 fn what_cannot_be_is_answered_with_an_error() {
@@ -206,9 +115,10 @@ fn a_monitor_that_breaks_the_protocol_is_cut_off_and_another_one_is_not() {
 
 #[test]
 fn more_monitors_than_there_may_be_are_turned_away() {
-    let served = serve();
+    let served = serve_with(Quotas { of_process: usize::MAX, ..Quotas::default() });
     let held: Vec<Monitor> = (0..MAX_MONITORS).map(|_| Monitor::greeted(&served)).collect();
     let mut late = Monitor::connect(&served);
+    assert!(late.told().contains("quota: connections"));
     assert!(matches!(late.ask(&hello(), &[]), Err(SocketError::Closed)));
     drop(held);
     let deadline = Instant::now() + SOON;
@@ -222,7 +132,7 @@ proptest! {
 
     #[test]
     fn messages_of_any_bytes_cost_the_connection_at_most(
-        packets in prop::collection::vec((0_u16..12, prop::collection::vec(any::<u8>(), 0..200), any::<bool>()), 1..20),
+        packets in prop::collection::vec((0_u16..13, prop::collection::vec(any::<u8>(), 0..200), any::<bool>()), 1..20),
     ) {
         let served = serve();
         let mut monitor = Monitor::greeted(&served);

@@ -87,7 +87,9 @@ fn told(socket: &Path, id: Option<&str>, error: BackendError) -> Failure {
         None => format!("backend={}", socket.display()),
     };
     let failure = match error {
-        BackendError::NoDaemon(_) | BackendError::Version | BackendError::Refused(_) => Failure::user(error),
+        BackendError::NoDaemon(_) | BackendError::Version | BackendError::Refused(_) | BackendError::Quota(_) => {
+            Failure::user(error)
+        }
         BackendError::Busy | BackendError::Lie(_) | BackendError::Socket(_) => Failure::run(error),
     };
     failure.while_doing(what)

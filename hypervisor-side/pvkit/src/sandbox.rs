@@ -2,15 +2,13 @@
 
 use crate::cli::{BackendOptions, ServedKind};
 use crate::failure::Failure;
-use pvkit_driver_domain::daemon::{Enter, Worker};
+use pvkit_driver_domain::daemon::{Enter, Quotas, Worker};
 use pvkit_sandbox::{Confinement, Filters, HostNetwork, Mode, Rights, Role};
 use std::io::{self, Write};
 use std::sync::Arc;
 
 /// Descriptors beside those of monitors: images, witnesses, the program's own.
 const OWN_DESCRIPTORS: u64 = 256;
-/// Descriptors of a monitor: socket, window, and two of each queue.
-const MONITOR_DESCRIPTORS: u64 = 64;
 
 /// Gives up what is not needed to serve what the options name, for this thread and all that it will start; what queues' threads
 /// call to give up the rest.
@@ -34,7 +32,8 @@ pub fn lock_down(options: &BackendOptions) -> Result<Enter, Failure> {
     .collect();
     let filters = Filters::new(options.sandbox, &roles).map_err(failed)?;
     let mut confinement = Confinement::new(options.sandbox);
-    confinement.open_files = OWN_DESCRIPTORS + MONITOR_DESCRIPTORS * pvkit_driver_domain::daemon::MAX_MONITORS as u64;
+    let quotas = Quotas::default();
+    confinement.open_files = OWN_DESCRIPTORS + quotas.descriptors() * quotas.connections as u64;
     if user {
         confinement.network = HostNetwork::Kept;
         // Whom guests' names are asked of may change while they run.

@@ -1,9 +1,10 @@
 //! `--stats`: what a run came to, for people or as JSON.
 
 use crate::cli::StatsFormat;
+use pvkit_backends::QueueSnapshot;
 use pvkit_driver_domain::client::BackendCounters;
 use pvkit_machine::{BackendReport, Counters, QueueReport, Report};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -60,21 +61,40 @@ fn backend(backend: &BackendReport) -> Value {
 }
 
 fn queue(queue: &QueueReport) -> Value {
-    let counters = &queue.counters;
-    json!({
-        "device": queue.device,
-        "queue": queue.queue,
-        "requests": counters.requests,
-        "completions": counters.completions,
-        "in_flight": counters.requests.saturating_sub(counters.completions),
-        "errors": counters.errors,
-        "doorbells": counters.doorbells,
-        "interrupts": counters.interrupts,
-        "suppressed": counters.suppressed(),
-        "faults": counters.faults,
-        "bytes_read": counters.bytes_read,
-        "bytes_written": counters.bytes_written,
-        "sleeps": counters.sleeps,
-        "late": counters.late,
-    })
+    let mut all = queue_to_json(&queue.counters);
+    (all["device"], all["queue"]) = (json!(queue.device), json!(queue.queue));
+    all
+}
+
+/// One queue's numbers, each by its name, and what follows from them.
+#[must_use]
+pub fn queue_to_json(seen: &QueueSnapshot) -> Value {
+    let mut all: Map<String, Value> = seen.named().map(|(name, count)| (name.to_owned(), json!(count))).collect();
+    all.insert("in_flight".into(), json!(seen.requests.saturating_sub(seen.completions)));
+    all.insert("suppressed".into(), json!(seen.suppressed()));
+    all.insert("doorbells_suppressed".into(), json!(seen.quiet()));
+    Value::Object(all)
+}
+
+/// Of one queue what is always told to people, then what is told if it happened.
+pub const ALWAYS: [&str; 8] =
+    ["requests", "completions", "in_flight", "doorbells", "doorbells_suppressed", "interrupts", "suppressed", "sleeps"];
+/// See [`ALWAYS`].
+pub const IF_ANY: [&str; 9] =
+    ["frames", "dropped", "errors", "faults", "late", "full", "aborted", "spurious", "throttled"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_of_a_queue_has_its_name() {
+        let numbers = std::array::from_fn(|index| index as u64 + 100);
+        let seen = QueueSnapshot::from_numbers(numbers);
+        let all = queue_to_json(&seen);
+        for (name, number) in QueueSnapshot::NAMES.into_iter().zip(numbers) {
+            assert_eq!(all[name], number, "{name}");
+        }
+        assert!(ALWAYS.iter().chain(&IF_ANY).all(|name| all[*name].is_u64()), "{all}");
+    }
 }

@@ -94,6 +94,16 @@ impl<M: Memory, const C: usize> WideBackend<M, C> {
         self.latched
     }
 
+    /// Whether every slot that the peer may write is written: it can submit nothing more until a completion is published.
+    /// One that wrote the last slot alone looks full and is found out by [`WideBackend::take`].
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self.limit.distance_from(self.requests.index()).checked_sub(1) {
+            Some(ahead) => self.requests.is_published(ahead),
+            None => true,
+        }
+    }
+
     /// Takes the next request: copied out once, its id checked.
     ///
     /// # Errors

@@ -49,6 +49,13 @@ impl<M: Memory, const W: usize> Consumer<M, W> {
         }
     }
 
+    /// Whether the slot that is so far ahead, less than the depth, carries the tag of its lap. Nothing of it is used.
+    #[inline]
+    pub(crate) fn is_published(&self, ahead: u32) -> bool {
+        let at = self.cursor.ahead(ahead, self.size);
+        self.peer.load_slot(at.offset(self.size, W), &mut [0; W], |head| tag(head) == at.tag()).is_ok()
+    }
+
     /// Goes on to the next slot.
     #[inline]
     pub(crate) fn step(&mut self) {

@@ -109,6 +109,17 @@ impl Cursor {
         self.index.offset(size, words)
     }
 
+    /// Where it stands so many slots further on, at most the depth.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn ahead(self, by: u32, size: RingSize) -> Self {
+        let index = self.index.advance(by);
+        if (index.0 ^ self.index.0) & !size.mask == 0 {
+            return Self { index, ..self };
+        }
+        Self { index, tag: next_tag(self.tag), previous: self.tag }
+    }
+
     /// One slot further on; a new lap has a new tag.
     #[inline]
     pub const fn step(&mut self, size: RingSize) {

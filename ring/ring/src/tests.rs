@@ -207,6 +207,37 @@ fn backend_park_publishes_what_is_held_back_and_rings_for_it() {
 }
 
 #[test]
+fn queue_is_full_from_its_last_request_to_the_first_completion_that_is_published_across_laps() {
+    let mut queue = queue(4);
+    for round in 0..40 {
+        // Another start in each round: the last slot is now before and now behind the end of a lap.
+        let few = 1 + round % 3;
+        let _ = queue.submit(few);
+        assert!(!queue.backend.is_full(), "{few} of 4");
+        for left in (0..few).rev() {
+            let request = queue.backend.take().unwrap().unwrap();
+            assert!(!queue.backend.is_full(), "{left} of {few} left");
+            let _ = queue.backend.complete(request.word.id(), OK).unwrap();
+        }
+        let _ = queue.backend.flush();
+        while queue.frontend.take().unwrap().is_some() {}
+        let _ = queue.submit(4);
+        assert!(queue.backend.is_full());
+        let first = queue.backend.take().unwrap().unwrap();
+        assert!(queue.backend.is_full(), "taken is not completed");
+        let _ = queue.backend.complete(first.word.id(), OK).unwrap();
+        assert!(queue.backend.is_full(), "held back is not completed");
+        let _ = queue.backend.flush();
+        assert!(!queue.backend.is_full());
+        while let Some(request) = queue.backend.take().unwrap() {
+            let _ = queue.backend.complete(request.word.id(), OK).unwrap();
+        }
+        let _ = queue.backend.flush();
+        while queue.frontend.take().unwrap().is_some() {}
+    }
+}
+
+#[test]
 fn completion_is_accepted_once() {
     let mut queue = queue(4);
     let (ids, _) = queue.submit(1);

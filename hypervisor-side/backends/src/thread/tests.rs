@@ -293,6 +293,90 @@ fn a_queue_without_work_sleeps_instead_of_looking() {
     assert!(passes_when_left_alone(Pass::Latched) < 100);
 }
 
+/// An engine whose guest rings whenever the queue goes to sleep. After each wake-up it finds nothing once, then works so often.
+struct Rung {
+    doorbell: EventFd,
+    work: u32,
+    since_park: u32,
+    counters: Arc<crate::QueueCounters>,
+}
+
+impl QueueEngine for Rung {
+    fn pass(&mut self, _budget: u32) -> Pass {
+        self.since_park += 1;
+        if (2..2 + self.work).contains(&self.since_park) { Pass::Worked(1) } else { Pass::Idle }
+    }
+
+    fn park(&mut self) -> Park {
+        self.since_park = 0;
+        self.doorbell.write(1).unwrap();
+        Park::Armed
+    }
+
+    fn flush(&mut self) {}
+
+    fn close(&mut self) {}
+
+    fn depth(&self) -> u32 {
+        8
+    }
+
+    fn counters(&self) -> &Arc<crate::QueueCounters> {
+        &self.counters
+    }
+}
+
+/// What a queue came to that was rung for nothing until `enough`.
+fn rung(work: u32, enough: impl Fn(&crate::QueueSnapshot) -> bool) -> crate::QueueSnapshot {
+    let counters = Arc::<crate::QueueCounters>::default();
+    let doorbell = EventFd::new(EFD_NONBLOCK).unwrap();
+    let theirs = doorbell.try_clone().unwrap();
+    let engine = Rung { doorbell, work, since_park: 0, counters: Arc::clone(&counters) };
+    let thread = QueueThread::spawn("test-rung", Box::new(engine), theirs, 0).unwrap();
+    wait_until(|| enough(&counters.snapshot()));
+    thread.stop();
+    counters.snapshot()
+}
+
+#[test]
+fn a_doorbell_that_is_rung_for_nothing_too_often_is_not_listened_to_for_a_moment() {
+    let seen = rung(0, |seen| seen.throttled >= 20);
+    assert!(seen.spurious >= seen.throttled + u64::from(FREE_RINGS), "{seen}");
+    assert!(seen.sleeps.abs_diff(seen.spurious) <= 1, "a pass each: {seen}");
+}
+
+#[test]
+fn a_ring_for_nothing_to_each_pass_that_works_is_no_flood() {
+    let seen = rung(1, |seen| seen.spurious >= 2000);
+    assert_eq!(seen.throttled, 0, "{seen}");
+}
+
+#[test]
+fn a_queue_whose_doorbell_is_flooded_serves_what_it_finds() {
+    let mut running = start(8, 0, block);
+    let (stop, bell) = (Arc::new(AtomicU64::new(0)), running.doorbell.try_clone().unwrap());
+    let stopped = Arc::clone(&stop);
+    let flood = std::thread::spawn(move || {
+        let mut rings = 0;
+        while stopped.load(Ordering::SeqCst) == 0 {
+            bell.write(1).unwrap();
+            rings += 1;
+        }
+        rings
+    });
+    for _ in 0..50 {
+        // Nobody rings for these.
+        running.guest.submit(&[read(); 4]);
+        assert_eq!(running.wait(4).len(), 4);
+    }
+    stop.store(1, Ordering::SeqCst);
+    let rings: u64 = flood.join().unwrap();
+    let Running { guest, thread, .. } = running;
+    thread.stop();
+    let seen = guest.counters.snapshot();
+    assert_eq!((seen.requests, seen.doorbells, seen.faults), (200, rings, 0));
+}
+
 #[test]
 fn no_thread_spins_where_there_are_more_threads_than_cpus() {
     assert_eq!(spin_for(usize::MAX), 0);

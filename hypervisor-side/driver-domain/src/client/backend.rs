@@ -4,7 +4,6 @@ use super::Owner;
 use super::keeper::{self, Event};
 use super::link::{ANSWER, BackendError, Link, Wanted};
 use super::state::{Answerer, BackendCounters, Phase, Remote, State, Wire};
-use crate::daemon::snapshot;
 use crate::protocol::{Config, Counters, MAX_COUNTED, Message, OfDevice, OpenQueue};
 use pvkit_abi::bus::{CONFIG_BYTES, Offer};
 use pvkit_abi::status::CallError;
@@ -239,7 +238,12 @@ impl Backend {
         let Some(Ok(bytes)) = self.ask_and_wait(&asked, patience) else { return Vec::new() };
         let Ok(counters) = Counters::read_from_bytes(&bytes) else { return Vec::new() };
         let count = (counters.count as usize).min(MAX_COUNTED);
-        counters.queues.iter().take(count).map(|one| (one.queue as u16, snapshot(&one.numbers))).collect()
+        counters
+            .queues
+            .iter()
+            .take(count)
+            .map(|one| (one.queue as u16, QueueSnapshot::from_numbers(one.numbers)))
+            .collect()
     }
 
     /// How a disk is now; none if nobody answers.

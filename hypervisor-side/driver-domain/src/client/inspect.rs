@@ -1,13 +1,22 @@
-//! What a daemon's monitors have of it, for whoever operates it.
+//! What a daemon's monitors have of it and ask of it, for whoever operates it.
 
 use super::link::{BackendError, Link};
-use crate::daemon::{MAX_DEVICES, MAX_MONITORS, snapshot};
-use crate::protocol::{Inspect, Inspected, MAX_COUNTED, Message, text};
+use crate::daemon::{MAX_DEVICES, MAX_MONITORS};
+use crate::protocol::{Inspect, Inspected, MAX_COUNTED, Message, Spent, Totals, text};
 use pvkit_abi::bus::Class;
 use pvkit_abi::status::CallError;
 use pvkit_backends::QueueSnapshot;
 use std::path::Path;
 use zerocopy::FromBytes;
+
+/// A daemon.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// What all monitors asked for and spent.
+    pub totals: Totals,
+    /// Their devices.
+    pub devices: Vec<Served>,
+}
 
 /// One device of one monitor.
 #[derive(Clone, Debug)]
@@ -24,15 +33,17 @@ pub struct Served {
     pub class: Class,
     /// Queues that are open.
     pub open: u16,
+    /// What the monitor asked for and spent, for all of its devices together.
+    pub spent: Spent,
     /// What its queues did, by number.
     pub queues: Vec<(u32, QueueSnapshot)>,
 }
 
-/// Every device of every monitor of the daemon at `socket`, each as it was when it was asked about: monitors come and go meanwhile.
+/// The daemon at `socket` and every device of every monitor, each as it was when it was asked about: monitors come and go meanwhile.
 ///
 /// # Errors
 /// Nobody is there, it speaks another protocol, or a monitor is being served for longer than anybody waits.
-pub fn inspect(socket: &Path) -> Result<Vec<Served>, BackendError> {
+pub fn inspect(socket: &Path) -> Result<Inspection, BackendError> {
     let mut link = Link::open(socket, &format!("an operator (process {})", std::process::id()))?;
     let mut all = Vec::new();
     while all.len() < MAX_MONITORS * MAX_DEVICES {
@@ -44,13 +55,16 @@ pub fn inspect(socket: &Path) -> Result<Vec<Served>, BackendError> {
             Err(error) => return Err(error),
         }
     }
-    Ok(all)
+    let (bytes, _) = link.ask(&Message::Totals, &[])?;
+    let totals = Totals::read_from_bytes(&bytes).map_err(|_| BackendError::Lie("totals of another size"))?;
+    Ok(Inspection { totals, devices: all })
 }
 
 fn served(bytes: &[u8]) -> Result<Served, BackendError> {
     let seen = Inspected::read_from_bytes(bytes).map_err(|_| BackendError::Lie("an inspection of another size"))?;
     let count = (seen.counters.count as usize).min(MAX_COUNTED);
-    let queues = seen.counters.queues.iter().take(count).map(|queue| (queue.queue, snapshot(&queue.numbers)));
+    let queues =
+        seen.counters.queues.iter().take(count).map(|queue| (queue.queue, QueueSnapshot::from_numbers(queue.numbers)));
     Ok(Served {
         monitor: text(&seen.monitor),
         window: seen.window,
@@ -58,6 +72,7 @@ fn served(bytes: &[u8]) -> Result<Served, BackendError> {
         device: seen.device,
         class: seen.class,
         open: seen.open,
+        spent: seen.spent,
         queues: queues.collect(),
     })
 }

@@ -26,6 +26,8 @@ pub enum BackendError {
     Version,
     /// It has no such device, or will not give it.
     Refused(CallError),
+    /// A limit of it is reached, as it says.
+    Quota(String),
     /// It has no time just now.
     Busy,
     /// It says what cannot be.
@@ -48,7 +50,10 @@ impl fmt::Display for BackendError {
             Self::Refused(CallError::BUSY) => {
                 f.write_str("another guest has this device, and it is not to be shared; stop that one")
             }
-            Self::Refused(CallError::LIMIT) => f.write_str("a guest may have 32 devices of one backend"),
+            Self::Refused(CallError::LIMIT) => {
+                f.write_str("a quota of the backend is reached: devices or queues of a monitor; its log says which")
+            }
+            Self::Quota(line) => write!(f, "the backend refuses: {line}"),
             Self::Refused(error) => write!(f, "the backend refuses: {error:?}; its log says more"),
             Self::Busy => f.write_str("a guest's devices are being opened or closed just now; try again"),
             Self::Lie(what) => write!(f, "the backend answers what cannot be: {what}"),
@@ -143,14 +148,29 @@ impl Link {
     /// One request and its answer; nobody else may receive meanwhile.
     pub fn ask(&mut self, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<(Vec<u8>, Packet), BackendError> {
         self.sequence += 1;
-        self.socket.send(&message.emit(self.sequence), fds, ANSWER)?;
+        // One that was turned away at the door finds its socket closed, and why behind it.
+        match self.socket.send(&message.emit(self.sequence), fds, ANSWER) {
+            Err(SocketError::Closed) => {}
+            sent => sent?,
+        }
+        let mut said = None;
         loop {
-            let packet = self.socket.receive(ANSWER)?;
+            let packet = match (self.socket.receive(ANSWER), said.take()) {
+                (Err(SocketError::Closed), Some(line)) => return Err(BackendError::Quota(line)),
+                (received, line) => {
+                    said = line;
+                    received?
+                }
+            };
             match Message::parse(&packet.bytes) {
                 Ok((sequence, Message::Reply(to, answer))) if sequence == self.sequence && to == message.kind() => {
-                    return Ok((answer.map_err(BackendError::Refused)?, packet));
+                    return match (answer, said) {
+                        (Ok(bytes), _) => Ok((bytes, packet)),
+                        (Err(CallError::LIMIT), Some(line)) => Err(BackendError::Quota(line)),
+                        (Err(error), _) => Err(BackendError::Refused(error)),
+                    };
                 }
-                Ok((_, Message::Log(_))) => {}
+                Ok((_, Message::Log(log))) => said = Some(text(&log.line)),
                 Ok((_, Message::Goodbye)) => return Err(SocketError::Closed.into()),
                 Ok(_) => return Err(BackendError::Lie("a message out of turn")),
                 Err(_) => return Err(BackendError::Lie("a malformed message")),

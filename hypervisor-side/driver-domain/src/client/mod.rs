@@ -19,7 +19,7 @@ mod reader;
 mod state;
 
 pub use backend::{Backend, Done, QueueWires};
-pub use inspect::{Served, inspect};
+pub use inspect::{Inspection, Served, inspect};
 pub use link::{ANSWER, BackendError, Wanted, process_of};
 pub use state::BackendCounters;
 

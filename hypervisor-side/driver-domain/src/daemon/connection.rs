@@ -1,29 +1,27 @@
 //! One monitor: its messages in order, each answered before the next one is read.
 //!
 //! *When it lies.* A message that is malformed, out of order or has the wrong descriptors ends the connection. One that asks
-//! for what there is not is answered with an error. Either way all that the connection holds is bounded: [`MAX_DEVICES`]
-//! devices, the queues of their offers, one window.
+//! for what there is not is answered with an error. Either way all that the connection holds is bounded: by the daemon's
+//! [`Quotas`](super::Quotas), and to one window. One that asks too often waits, here.
 
 use super::device::Device;
 use super::holdings::Holdings;
-use super::{Daemon, lock};
+use super::quotas::{Account, Count, turn};
+use super::{Daemon, Quotas, lock};
 use crate::protocol::*;
 use crate::socket::{Packet, PacketSocket, SocketError};
 use crate::window::{MAX_WINDOW, Window};
 use pvkit_abi::bus::CONFIG_BYTES;
 use pvkit_abi::status::CallError;
-use pvkit_backends::{Backing, Bell, QueueLog, block};
+use pvkit_backends::{Backing, Bell, QueueLog, Rate, block};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FileType;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use zerocopy::IntoBytes;
 
-/// Most devices of a monitor.
-pub const MAX_DEVICES: usize = 32;
 /// How long a monitor may take to say who it is, and to take an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -70,11 +68,14 @@ pub struct Connection {
     greeted: bool,
     last: u64,
     holdings: Arc<Mutex<Holdings>>,
+    account: Arc<Account>,
+    messages: Rate,
 }
 
 impl Connection {
-    pub const fn new(daemon: Arc<Daemon>, socket: PacketSocket, holdings: Arc<Mutex<Holdings>>) -> Self {
-        Self { daemon, socket, greeted: false, last: 0, holdings }
+    pub fn new(daemon: Arc<Daemon>, socket: PacketSocket, holdings: Arc<Mutex<Holdings>>) -> Self {
+        let (messages, account) = (daemon.quotas.messages.start(), Arc::clone(&lock(&holdings).account));
+        Self { daemon, socket, greeted: false, last: 0, holdings, account, messages }
     }
 
     fn holdings(&self) -> MutexGuard<'_, Holdings> {
@@ -96,7 +97,9 @@ impl Connection {
     }
 
     fn step(&mut self) -> Result<(), End> {
+        self.wait_for_turn()?;
         let packet = self.next()?;
+        self.count(Count::Message);
         let (sequence, message) = Message::parse(&packet.bytes).map_err(|error| End::Lie(error.to_string()))?;
         let lie = |what: &str| Err(End::Lie(format!("{what} (message of kind {:#x})", message.kind().0)));
         if sequence <= self.last {
@@ -118,6 +121,36 @@ impl Connection {
         let bytes = Message::Reply(kind, answer).emit(sequence);
         let descriptor = descriptor.as_ref().map(AsFd::as_fd);
         Ok(self.socket.send(&bytes, descriptor.as_slice(), PATIENCE)?)
+    }
+
+    /// A monitor that says too much waits before its next message is read.
+    fn wait_for_turn(&mut self) -> Result<(), End> {
+        let mut first = true;
+        while let Some(pause) = turn(&mut self.messages) {
+            if std::mem::take(&mut first) {
+                self.count(Count::HeldBack);
+            }
+            if self.daemon.pause(pause) {
+                return Err(End::Stopped);
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&self, what: Count) -> u64 {
+        self.daemon.account.add(what);
+        self.account.add(what)
+    }
+
+    /// Refuses what a quota forbids: tells both operators, by powers of two.
+    fn over(&self, who: &str, quota: &str, remedy: &str) -> CallError {
+        let count = self.count(Count::Refused);
+        if count.is_power_of_two() {
+            let line = format!("quota: {quota}; {remedy} ({count} refusals so far)");
+            self.daemon.tell(&self.account, &format!("{who}: {line}"));
+            let _ = self.socket.send(&Message::Log(Log { line: padded(&line) }).emit(0), &[], Duration::ZERO);
+        }
+        CallError::LIMIT
     }
 
     /// The next message; before the greeting only for a while.
@@ -174,6 +207,8 @@ impl Connection {
                 self.holdings().device(asked.device).map(|device| (device.counters().as_bytes().to_vec(), None))
             }
             Message::Inspect(asked) => self.inspect(asked.place),
+            Message::Totals if self.holdings().is_monitor() => Err(CallError::DENIED),
+            Message::Totals => Ok((self.daemon.totals().as_bytes().to_vec(), None)),
             Message::Reply(..) | Message::Goodbye | Message::Log(_) => {
                 return Err(End::Lie("a message that is the daemon's".into()));
             }
@@ -217,7 +252,7 @@ impl Connection {
             return Err(CallError::BUSY);
         }
         let window = Window::map(file, length).map_err(|error| {
-            self.daemon.log(&format!("{}: {error}", holdings.name));
+            self.daemon.tell(&self.account, &format!("{}: {error}", holdings.name));
             CallError::INVALID
         })?;
         // Grants that named the old one went with the queues.
@@ -228,18 +263,24 @@ impl Connection {
 
     fn attach(&self, asked: &Attach, descriptor: Option<OwnedFd>) -> Answer {
         let mut holdings = self.holdings();
-        let refuse = |why: &str| self.daemon.log(&format!("{}: {why}", holdings.name));
         if asked.device == 0 || holdings.devices.contains_key(&asked.device) {
             return Err(CallError::BUSY);
         }
-        if holdings.devices.len() >= MAX_DEVICES {
-            refuse(&format!("refused a device: a monitor has at most {MAX_DEVICES}"));
-            return Err(CallError::LIMIT);
+        let Quotas { devices, queues, .. } = self.daemon.quotas;
+        if holdings.devices.len() >= devices {
+            let quota = format!("devices of a monitor, {devices}");
+            return Err(self.over(&holdings.name, &quota, "have another daemon serve the rest"));
         }
         let id = text(&asked.id);
         let export = self.daemon.export(&id).ok_or(CallError::NOT_FOUND)?;
-        let given = export.give(asked, descriptor);
-        let mut given = given.inspect_err(|error| refuse(&format!("{id} was not given: {error:?}")))?;
+        if holdings.queues() + export.queues(asked) > queues {
+            let quota = format!("queues of a monitor, {queues}");
+            return Err(self.over(&holdings.name, &quota, "give its networks fewer pairs, or it fewer devices"));
+        }
+        let name = &holdings.name;
+        let mut given = export.give(asked, descriptor).inspect_err(|error| {
+            self.daemon.tell(&self.account, &format!("{name}: {id} was not given: {error:?}"));
+        })?;
         let witness = given.witness.take();
         let reply = Attached { offer: given.offer };
         holdings.devices.insert(asked.device, Device::new(given, id));
@@ -260,13 +301,9 @@ impl Connection {
         }
         let (daemon, name) = (Arc::clone(&self.daemon), format!("{}, device {}", holdings.name, asked.device));
         let (queue, enter) = (asked.queue, Arc::clone(&self.daemon.enter));
-        // The engines themselves tell only of the 1st, 2nd, 4th, ... of a kind; a new queue begins anew, so here again.
-        let told = AtomicU64::new(0);
-        let log: QueueLog = Arc::new(move |line| {
-            if (told.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two() {
-                daemon.log(&format!("{name}, queue {queue}: {line}"));
-            }
-        });
+        // The engines themselves tell only of the 1st, 2nd, 4th, ... of a kind.
+        let account = Arc::clone(&self.account);
+        let log: QueueLog = Arc::new(move |line| daemon.tell(&account, &format!("{name}, queue {queue}: {line}")));
         let (doorbell, interrupt) = (Bell::from(doorbell), Bell::from(interrupt));
         holdings.device(asked.device)?.open(asked, &window, doorbell, interrupt, log, enter)?;
         Ok(nothing())

@@ -9,8 +9,7 @@ use pvkit_abi::bus::Class;
 use pvkit_abi::grant::Access;
 use pvkit_abi::status::CallError;
 use pvkit_backends::{
-    Backing, Bell, GrantError, GrantTable, QueueCounters, QueueLines, QueueLog, QueueOrder, QueueSnapshot, QueueThread,
-    spin_for,
+    Backing, Bell, GrantError, GrantTable, QueueCounters, QueueLines, QueueLog, QueueOrder, QueueThread, spin_for,
 };
 use pvkit_shared_memory::SharedPages;
 use std::collections::BTreeMap;
@@ -46,6 +45,11 @@ impl Device {
     /// Queues that are open.
     pub fn open_queues(&self) -> usize {
         self.open.len()
+    }
+
+    /// Queues that can be opened.
+    pub fn queues(&self) -> usize {
+        self.given.offer.max_queues.into()
     }
 
     /// Its kind.
@@ -151,60 +155,10 @@ impl Device {
     pub fn counters(&self) -> Counters {
         let mut all = Counters::new_zeroed();
         for (slot, (queue, counters)) in all.queues.iter_mut().zip(self.counters.iter().take(MAX_COUNTED)) {
-            *slot = Counted { queue: (*queue).into(), reserved: 0, numbers: numbers(&counters.snapshot()) };
+            *slot = Counted { queue: (*queue).into(), reserved: 0, numbers: counters.snapshot().numbers() };
             all.count += 1;
         }
         all
-    }
-}
-
-/// In the order of the fields.
-fn numbers(seen: &QueueSnapshot) -> [u64; crate::protocol::COUNTERS] {
-    [
-        seen.requests,
-        seen.completions,
-        seen.errors,
-        seen.doorbells,
-        seen.interrupts,
-        seen.faults,
-        seen.bytes_read,
-        seen.bytes_written,
-        seen.frames,
-        seen.dropped,
-        seen.sleeps,
-        seen.late,
-    ]
-}
-
-/// As in [`numbers`].
-pub fn snapshot(numbers: &[u64; crate::protocol::COUNTERS]) -> QueueSnapshot {
-    let [
-        requests,
-        completions,
-        errors,
-        doorbells,
-        interrupts,
-        faults,
-        bytes_read,
-        bytes_written,
-        frames,
-        dropped,
-        sleeps,
-        late,
-    ] = *numbers;
-    QueueSnapshot {
-        requests,
-        completions,
-        errors,
-        doorbells,
-        interrupts,
-        faults,
-        bytes_read,
-        bytes_written,
-        frames,
-        dropped,
-        sleeps,
-        late,
     }
 }
 

@@ -106,6 +106,14 @@ impl Export {
         }
     }
 
+    /// Queues that a monitor would have of it.
+    pub(super) fn queues(&self, asked: &Attach) -> usize {
+        match self.kind {
+            ExportKind::Disk { .. } => BLOCK_QUEUES.into(),
+            ExportKind::Tap | ExportKind::User(_) => usize::from(asked.pairs).saturating_mul(2),
+        }
+    }
+
     fn enter(self: &Arc<Self>) -> Result<Use, CallError> {
         let before = self.users.fetch_add(1, Ordering::AcqRel);
         let user = Use(Arc::clone(self));

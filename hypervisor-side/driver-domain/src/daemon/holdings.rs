@@ -1,6 +1,7 @@
 //! What a monitor has of the daemon. Its connection works on it, and whoever inspects looks at it in between.
 
 use super::device::Device;
+use super::quotas::Account;
 use crate::protocol::{Inspected, padded};
 use crate::window::Window;
 use pvkit_abi::status::CallError;
@@ -14,6 +15,8 @@ pub struct Holdings {
     pub name: String,
     pub window: Option<Arc<Window>>,
     pub devices: BTreeMap<u32, Device>,
+    /// What it asked for and spent.
+    pub account: Arc<Account>,
 }
 
 impl Holdings {
@@ -28,6 +31,11 @@ impl Holdings {
     /// `NOT_FOUND`.
     pub fn device(&mut self, number: u32) -> Result<&mut Device, CallError> {
         self.devices.get_mut(&number).ok_or(CallError::NOT_FOUND)
+    }
+
+    /// Queues that its devices have, open or not.
+    pub fn queues(&self) -> usize {
+        self.devices.values().map(Device::queues).sum()
     }
 
     /// Gives everything back: every queue is drained and detached first.
@@ -50,6 +58,7 @@ impl Holdings {
             window: self.window.as_ref().map_or(0, |window| window.len()),
             monitor: padded(&self.name),
             id: padded(device.id()),
+            spent: self.account.spent(),
             counters: device.counters(),
         })
     }

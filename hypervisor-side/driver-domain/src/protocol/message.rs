@@ -30,6 +30,8 @@ pub enum Message {
     Counters(OfDevice),
     /// `INSPECT`
     Inspect(Inspect),
+    /// `TOTALS`
+    Totals,
     /// `REPLY`: which kind of request it answers, and how that went; what there is to say, as bytes.
     Reply(Kind, Result<Vec<u8>, CallError>),
     /// `GOODBYE`
@@ -88,6 +90,7 @@ impl Message {
             Self::Refresh(_) => Kind::REFRESH,
             Self::Counters(_) => Kind::COUNTERS,
             Self::Inspect(_) => Kind::INSPECT,
+            Self::Totals => Kind::TOTALS,
             Self::Reply(..) => Kind::REPLY,
             Self::Goodbye => Kind::GOODBYE,
             Self::Log(_) => Kind::LOG,
@@ -112,7 +115,7 @@ impl Message {
                 bytes.extend(ReplyHead { error, to: *to, reserved: 0 }.as_bytes());
                 bytes.extend(answer.as_deref().unwrap_or_default());
             }
-            Self::Goodbye => {}
+            Self::Totals | Self::Goodbye => {}
             Self::Log(body) => bytes.extend(body.as_bytes()),
         }
         let header = Header { size: bytes.len() as u32, kind: self.kind(), reserved: 0, sequence };
@@ -182,8 +185,9 @@ impl Message {
                     error => Self::Reply(head.to, Err(CallError(error))),
                 }
             }
+            Kind::TOTALS if body.is_empty() => Self::Totals,
             Kind::GOODBYE if body.is_empty() => Self::Goodbye,
-            Kind::GOODBYE => return Err(ParseError::Body { kind, bytes: body.len() }),
+            Kind::TOTALS | Kind::GOODBYE => return Err(ParseError::Body { kind, bytes: body.len() }),
             Kind::LOG => Self::Log(exactly(kind, body)?),
             other => return Err(ParseError::Kind(other)),
         })

@@ -11,15 +11,15 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"pvkit-dd");
 /// The protocol's version. Another major number is refused; the smaller of both minor numbers is spoken.
 pub const VERSION: Version = Version { major: 0, minor: 1 };
 /// Most bytes of a message.
-pub const MAX_MESSAGE: usize = 2048;
+pub const MAX_MESSAGE: usize = 8192;
 /// Bytes of a name: UTF-8, padded with zeros.
 pub const NAME_BYTES: usize = 64;
 /// Most pages of both areas of a queue: depth 4096 with completions of 16 bytes.
 pub const MAX_QUEUE_PAGES: usize = MAX_AREA_PAGES + area_pages(MAX_DEPTH, 16);
 /// Most queues of a device of which counters are told.
-pub const MAX_COUNTED: usize = 16;
+pub const MAX_COUNTED: usize = 32;
 /// Numbers that are told of each queue.
-pub const COUNTERS: usize = 12;
+pub const COUNTERS: usize = pvkit_backends::QueueSnapshot::NAMES.len();
 
 macro_rules! layout {
     ($name:ty, $size:expr $(, $field:ident @ $offset:expr)* $(,)?) => {
@@ -58,6 +58,8 @@ impl Kind {
     /// An operator, who has neither window nor device: what of the device at this place of all monitors' devices? Answer:
     /// [`Inspected`]; `NOT_FOUND` behind the last.
     pub const INSPECT: Self = Self(11);
+    /// An operator: what did the daemon's monitors, those that are gone included, ask for and spend? Answer: [`Totals`].
+    pub const TOTALS: Self = Self(12);
     /// Daemon: the answer to a request, which its sequence names.
     pub const REPLY: Self = Self(0x100);
     /// Daemon: I leave in good order. All queues are drained and detached, nothing is in flight, the window is unmapped.
@@ -286,6 +288,40 @@ pub struct Inspect {
 }
 layout!(Inspect, 8);
 
+/// What a monitor, or all of them, asked of the daemon, and what it was denied by quotas.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Spent {
+    /// Messages that were taken.
+    pub messages: u64,
+    /// Messages that had to wait because there were too many.
+    pub held_back: u64,
+    /// Requests that were refused because of a quota.
+    pub refused: u64,
+    /// Lines that were told to the daemon's operator.
+    pub lines: u64,
+    /// Lines that were not told because there were too many.
+    pub withheld: u64,
+}
+layout!(Spent, 40, messages @ 0, held_back @ 8, refused @ 16, lines @ 24, withheld @ 32);
+
+/// Answer to `TOTALS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Totals {
+    /// Connections that are open.
+    pub open: u64,
+    /// Connections that were served, open ones included.
+    pub connections: u64,
+    /// Connections that had to wait because their process makes too many.
+    pub late: u64,
+    /// Connections that were turned away.
+    pub turned_away: u64,
+    /// All monitors'.
+    pub spent: Spent,
+}
+layout!(Totals, 72, connections @ 8, late @ 16, turned_away @ 24, spent @ 32);
+
 /// Answer to `INSPECT`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -302,10 +338,13 @@ pub struct Inspected {
     pub monitor: [u8; NAME_BYTES],
     /// The name by which the daemon's operator knows the device.
     pub id: [u8; NAME_BYTES],
-    /// What its queues did.
+    /// What the monitor asked for and spent, for all of its devices together.
+    pub spent: Spent,
+    /// What the device's queues did.
     pub counters: Counters,
 }
-layout!(Inspected, 144 + size_of::<Counters>(), class @ 4, open @ 6, window @ 8, monitor @ 16, id @ 80, counters @ 144);
+layout!(Inspected, 184 + size_of::<Counters>(), class @ 4, open @ 6, window @ 8, monitor @ 16, id @ 80, spent @ 144,
+    counters @ 184);
 const _: () = assert!(size_of::<Header>() + size_of::<ReplyHead>() + size_of::<Inspected>() <= MAX_MESSAGE);
 
 /// Body of `LOG`.

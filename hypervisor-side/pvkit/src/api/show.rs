@@ -120,14 +120,18 @@ fn write_device(text: &mut String, device: &Value, all: &Value) -> std::fmt::Res
             .find(|counted| counted["device"] == device["label"] && counted["queue"] == queue["number"]);
         write!(text, "  queue {}: depth {}, port {}", queue["number"], queue["depth"], queue["port"])?;
         if let Some(counted) = counted {
-            for name in ["requests", "completions", "in_flight", "doorbells", "interrupts", "suppressed", "sleeps"] {
-                write!(text, ", {name} {}", counted[name])?;
-            }
-            for name in ["errors", "faults", "late"].iter().filter(|name| counted[**name] != 0) {
-                write!(text, ", {name} {}", counted[*name])?;
-            }
+            write_counted(text, counted)?;
         }
         writeln!(text)?;
+    }
+    Ok(())
+}
+
+/// A queue's numbers, each behind its name.
+pub fn write_counted(text: &mut String, counted: &Value) -> std::fmt::Result {
+    let happened = stats::IF_ANY.iter().filter(|name| counted[**name] != 0);
+    for name in stats::ALWAYS.iter().chain(happened) {
+        write!(text, ", {name} {}", counted[*name])?;
     }
     Ok(())
 }
