@@ -23,6 +23,11 @@ impl Context<'_> {
         let _ = raise(self.ports, u64::from(port), self.counters, self.effects);
     }
 
+    /// The guest wants more than it may have of something.
+    pub(crate) fn over_quota(&mut self, what: fmt::Arguments<'_>) {
+        over_quota(what, self.counters, self.effects);
+    }
+
     /// The guest lied.
     pub(crate) fn lie(&mut self, what: fmt::Arguments<'_>) {
         self.lies.tell(what, self.effects);
@@ -44,6 +49,14 @@ pub(crate) fn raise(
         Delivery::Held => counters.latched_events = counters.latched_events.saturating_add(1),
     }
     Ok(())
+}
+
+/// What a guest asked beyond a quota: counted, and told as rarely as a lie.
+pub(crate) fn over_quota(what: fmt::Arguments<'_>, counters: &mut Counters, effects: &mut Vec<Effect>) {
+    counters.over_quota = counters.over_quota.saturating_add(1);
+    if counters.over_quota.is_power_of_two() {
+        effects.push(Effect::Log(format!("quota: {what} ({} refusals so far)", counters.over_quota)));
+    }
 }
 
 /// An event that nothing holds back.

@@ -23,6 +23,8 @@ pub struct Counters {
     pub host_message_errors: u64,
     /// Messages dropped because the guest did not take them; the guest was told to rescan.
     pub dropped_messages: u64,
+    /// Calls and requests that were refused because of a quota.
+    pub over_quota: u64,
     /// Times the bus was latched.
     pub latches: u64,
     /// Events raised.
@@ -34,6 +36,12 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Messages on the bus, either way.
+    #[must_use]
+    pub const fn messages(&self) -> u64 {
+        self.guest_messages.saturating_add(self.host_messages)
+    }
+
     /// All hypercalls.
     #[must_use]
     pub fn total_hypercalls(&self) -> u64 {

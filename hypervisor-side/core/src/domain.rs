@@ -1,7 +1,7 @@
 //! One guest: every door by which the guest or the machine reaches the core.
 
 use crate::bus::Bus;
-use crate::context::{Context, Lies};
+use crate::context::{Context, Lies, over_quota};
 use crate::device::Device;
 use crate::epoch::Epochs;
 use crate::events::Ports;
@@ -9,6 +9,7 @@ use crate::inspect::{Inspection, inspect};
 use crate::negotiation::Negotiation;
 use crate::{Counters, DomainConfig, Effect, EventPath, Finished, GuestMemory, Outcome, Sealed, Token};
 use pvkit_abi::bus::CONFIG_BYTES;
+use pvkit_abi::event::MAX_PORTS;
 use pvkit_abi::hypercall::Call;
 use pvkit_abi::status::CallError;
 use pvkit_abi::version::{CURRENT, Group, GroupOffer};
@@ -232,6 +233,10 @@ impl Domain {
         self.counters.hypercall_errors = self.counters.hypercall_errors.saturating_add(1);
         if error == CallError::FAULT {
             self.counters.faults = self.counters.faults.saturating_add(1);
+        }
+        if error == CallError::LIMIT && call == Call::EVENT_ALLOC {
+            let what = format_args!("event ports of a guest, {MAX_PORTS}; it has to close one");
+            over_quota(what, &mut self.counters, effects);
         }
         if matches!(error, CallError::UNKNOWN | CallError::INVALID | CallError::FAULT | CallError::DENIED) {
             self.lies.tell(format_args!("hypercall {call:?} refused: {error:?}"), effects);

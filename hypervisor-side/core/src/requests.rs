@@ -13,7 +13,7 @@ use crate::pending::{Asked, Work};
 use crate::{Effect, GuestAddr, Token};
 use pvkit_abi::PAGE_SIZE;
 use pvkit_abi::bus::{Accept, Control, DeviceState, Kind, Message, NameGrant, OpenQueue, Reply, ShareGrant};
-use pvkit_abi::grant::Access;
+use pvkit_abi::grant::{Access, MAX_GRANTS};
 use pvkit_abi::ring::{REQUEST_BYTES, area_pages};
 use pvkit_abi::status::CallError;
 
@@ -197,7 +197,12 @@ impl Bus {
         device.require_taken()?;
         let extent = judge_extent(&share)?;
         cx.memory.shared(extent.base, extent.length).map_err(|_| CallError::FAULT)?;
-        let grant = device.grants.share(extent)?;
+        let grant = device.grants.share(extent).inspect_err(|_| {
+            let device = message.device;
+            cx.over_quota(format_args!(
+                "grants of a device, {MAX_GRANTS}; the guest has to revoke one of device {device}"
+            ));
+        })?;
         let token = self.ask(message.device, request, Work::Share(grant));
         let Extent { base, length, access } = extent;
         cx.effects.push(Effect::ShareGrant { token, device: message.device, grant, base, length, access });

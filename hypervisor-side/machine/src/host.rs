@@ -13,7 +13,8 @@ use crate::gate::{Gate, Upcall};
 use crate::lies;
 use crate::memory::GuestRam;
 use crate::remote::Asker;
-use crate::report::{Counters, ExitCounts, Inspection, printable};
+use crate::report::{BusReport, Counters, ExitCounts, Inspection, printable};
+use crate::spending::Spending;
 use pvkit_abi::bus::CONFIG_BYTES;
 use pvkit_abi::hypercall::Call;
 use pvkit_abi::status::CallError;
@@ -23,6 +24,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 /// The host of one guest.
 pub struct Host {
@@ -30,7 +32,7 @@ pub struct Host {
     pub exits: ExitCounts,
     domain: Mutex<Domain>,
     slow: Mutex<VecDeque<Effect>>,
-    refused_queues: AtomicU64,
+    spending: Spending,
     /// Events sent as interrupts.
     signals: AtomicU64,
     turn: Mutex<()>,
@@ -56,7 +58,7 @@ impl Host {
             exits: ExitCounts::default(),
             domain: Mutex::new(domain),
             slow: Mutex::default(),
-            refused_queues: AtomicU64::new(0),
+            spending: Spending::default(),
             signals: AtomicU64::new(0),
             turn: Mutex::default(),
             gates,
@@ -84,8 +86,16 @@ impl Host {
 
     /// One hypercall, with everything that follows from it.
     pub fn hypercall(&self, vcpu: u32, cpl: u8, call: Call, args: [u64; 5]) -> Outcome {
-        let outcome = self.decide(|domain, ram, effects| domain.hypercall(vcpu, cpl, call, args, ram, effects));
+        let (outcome, messages) = self.decide(|domain, ram, effects| {
+            let before = domain.counters().messages();
+            let outcome = domain.hypercall(vcpu, cpl, call, args, ram, effects);
+            (outcome, domain.counters().messages().saturating_sub(before))
+        });
         lies::answered(self, call, &args);
+        // Who floods the bus waits, on its own vCPU and behind no lock.
+        if messages > 0 {
+            std::thread::sleep(self.spending.messages(messages, Instant::now()));
+        }
         outcome
     }
 
@@ -289,17 +299,14 @@ impl Host {
                 let carrier = self.carrier.upgrade();
                 if let (Some(remote), Some(carrier)) = (self.devices.remote(device), &carrier) {
                     let asked = remote.open(&order, &self.ram, carrier, self.asker(token));
-                    return asked.err().map(|error| (token, Err(error)));
+                    return asked.err().map(|error| {
+                        self.refused_queue(device, queue, error);
+                        (token, Err(error))
+                    });
                 }
                 let result = carrier.ok_or(CallError::BACKEND).and_then(|carrier| {
-                    self.devices.open(device, order, &self.ram, &*carrier, &self.me).inspect_err(|error| {
-                        let count = self.refused_queues.fetch_add(1, Ordering::Relaxed) + 1;
-                        if count.is_power_of_two() {
-                            self.log(format!(
-                                "device {device}: queue {queue} could not be opened: {error:?} ({count} such so far)"
-                            ));
-                        }
-                    })
+                    let opened = self.devices.open(device, order, &self.ram, &*carrier, &self.me);
+                    opened.inspect_err(|error| self.refused_queue(device, queue, *error))
                 });
                 let finished = result.map(|at| Finished::Queue { kind: at.kind, address: at.address });
                 return Some((token, finished));
@@ -335,8 +342,15 @@ impl Host {
         let _ = console.write_all(text.as_bytes()).and_then(|()| console.flush());
     }
 
-    /// A line for the operator.
+    fn refused_queue(&self, device: u32, queue: u16, error: CallError) {
+        if let Some(line) = self.spending.refused_queue(device, queue, error) {
+            self.log(line);
+        }
+    }
+
+    /// A line for the operator, if there were not too many.
     pub fn log(&self, line: String) {
+        let Some(line) = self.spending.line(line, Instant::now()) else { return };
         let mut console = lock(&self.console);
         let _ = writeln!(console, "pvkit: {}", line.escape_debug());
     }
@@ -385,9 +399,15 @@ impl Host {
         if domain.counters().unknown_hypercalls > 0 {
             hypercalls.insert("unknown".into(), domain.counters().unknown_hypercalls);
         }
+        let bus = BusReport {
+            held_back: self.spending.held_back(),
+            withheld: self.spending.withheld(),
+            ..BusReport::of(domain.counters())
+        };
         Counters {
             queues,
             backends,
+            bus,
             exits: self.exits.by_reason(),
             hypercalls,
             events: self

@@ -37,11 +37,12 @@ mod remote;
 mod report;
 mod run;
 mod slot;
+mod spending;
 
 pub use config::{Control, Device, Hvm, MachineConfig, Program, SerialLine};
 pub use error::{KvmProblem, MachineError};
 pub use image::is_stock_kernel;
 pub use in_process::InProcessPlatform;
 pub use kvm::{kvm_capabilities, probe_kvm};
-pub use report::{BackendReport, Counters, End, Inspection, QueueReport, Report};
+pub use report::{BackendReport, BusReport, Counters, End, Inspection, QueueReport, Report};
 pub use run::run;

@@ -104,6 +104,58 @@ impl fmt::Display for BackendReport {
     }
 }
 
+/// The bus of a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BusReport {
+    /// Requests of the guest.
+    pub requests: u64,
+    /// Of these, answered with an error.
+    pub request_errors: u64,
+    /// Messages to the guest.
+    pub messages: u64,
+    /// Messages that were dropped because the guest did not take them.
+    pub dropped: u64,
+    /// Times that the guest broke its protocol.
+    pub latches: u64,
+    /// Requests and calls that were refused because of a quota of the guest's.
+    pub over_quota: u64,
+    /// Calls after which a vCPU had to wait because the guest says too much.
+    pub held_back: u64,
+    /// Lines about the guest that were not told because there were too many.
+    pub withheld: u64,
+}
+
+impl BusReport {
+    /// As the core counted.
+    pub(crate) const fn of(counters: &pvkit_core::Counters) -> Self {
+        Self {
+            requests: counters.guest_messages,
+            request_errors: counters.guest_message_errors,
+            messages: counters.host_messages,
+            dropped: counters.dropped_messages,
+            latches: counters.latches,
+            over_quota: counters.over_quota,
+            held_back: 0,
+            withheld: 0,
+        }
+    }
+}
+
+impl fmt::Display for BusReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { requests, request_errors, messages, .. } = self;
+        write!(f, "bus: {requests} requests ({request_errors} refused), {messages} messages")?;
+        let rest = [
+            (self.dropped, "messages dropped"),
+            (self.latches, "times latched"),
+            (self.over_quota, "refused by quota"),
+            (self.held_back, "times held back"),
+            (self.withheld, "lines withheld"),
+        ];
+        rest.iter().filter(|(count, _)| *count > 0).try_for_each(|(count, what)| write!(f, ", {count} {what}"))
+    }
+}
+
 /// All numbers of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
@@ -111,6 +163,8 @@ pub struct Counters {
     pub queues: Vec<QueueReport>,
     /// Each backend in another process.
     pub backends: Vec<BackendReport>,
+    /// The bus.
+    pub bus: BusReport,
     /// Returns of `KVM_RUN` to user space, by reason. Doorbells are not among them: KVM handles those itself.
     pub exits: BTreeMap<String, u64>,
     /// Hypercalls by name.
@@ -176,6 +230,7 @@ impl fmt::Display for Report {
         for backend in &self.counters.backends {
             writeln!(f, "{backend}")?;
         }
+        writeln!(f, "{}", self.counters.bus)?;
         let list = |map: &BTreeMap<String, u64>| {
             let parts: Vec<_> = map.iter().map(|(name, count)| format!("{name} {count}")).collect();
             if parts.is_empty() { "none".to_string() } else { parts.join(", ") }

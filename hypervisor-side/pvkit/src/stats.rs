@@ -3,7 +3,7 @@
 use crate::cli::StatsFormat;
 use pvkit_backends::QueueSnapshot;
 use pvkit_driver_domain::client::BackendCounters;
-use pvkit_machine::{BackendReport, Counters, QueueReport, Report};
+use pvkit_machine::{BackendReport, BusReport, Counters, QueueReport, Report};
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};
 use std::path::Path;
@@ -39,12 +39,27 @@ pub fn counters_to_json(counters: &Counters) -> Value {
     json!({
         "queues": counters.queues.iter().map(queue).collect::<Vec<_>>(),
         "backends": counters.backends.iter().map(backend).collect::<Vec<_>>(),
+        "bus": bus(&counters.bus),
         "exits": counters.exits,
         "exits_total": counters.total_exits(),
         "hypercalls": counters.hypercalls,
         "events": counters.events,
         "upcalls": counters.upcalls,
         "kvm": counters.kvm,
+    })
+}
+
+fn bus(bus: &BusReport) -> Value {
+    let BusReport { requests, request_errors, messages, dropped, latches, over_quota, held_back, withheld } = *bus;
+    json!({
+        "requests": requests,
+        "request_errors": request_errors,
+        "messages": messages,
+        "dropped": dropped,
+        "latches": latches,
+        "refused_by_quota": over_quota,
+        "held_back": held_back,
+        "lines_withheld": withheld,
     })
 }
 

@@ -1,6 +1,8 @@
 //! Setting the bus up, and what the guest asks by it.
 
-use super::{ACCEPT, accepted, connected, grant_of, list, offer_in, offers, open_queue, share_one, status};
+use super::{
+    ACCEPT, accepted, connected, grant_of, list, offer_in, offers, open_queue, quota_lines, share_one, status,
+};
 use crate::fake::{FakeMemory, message, with_body};
 use crate::{Effect, GuestAddr};
 use pvkit_abi::bus::{Accept, BusSetup, Class, DoorbellKind, Kind, NameGrant, OpenQueue, ShareGrant};
@@ -233,7 +235,13 @@ fn grants_are_limited_and_unknown_names_are_not_found() {
     for _ in 0..256 {
         assert_eq!(status(&guest.request(&mut machine, &share)), Ok(()));
     }
-    assert_eq!(status(&guest.request(&mut machine, &share)), Err(CallError::LIMIT));
+    machine.take_effects();
+    for _ in 0..100 {
+        assert_eq!(status(&guest.request(&mut machine, &share)), Err(CallError::LIMIT));
+    }
+    let lines = quota_lines(machine.take_effects());
+    assert_eq!((lines.len(), machine.domain.counters().over_quota), (7, 100), "1, 2, 4, .., 64");
+    assert!(lines.iter().all(|line| line.contains("quota: grants of a device, 256")), "{lines:?}");
     for grant in [GrantRef::NONE, GrantRef(0xffff_ffff), GrantRef::new(0, 2), GrantRef::new(256, 1)] {
         let name = NameGrant { grant, reserved: 0 };
         let reply = guest.request(&mut machine, &with_body(Kind::GRANT_QUERY, 1, epoch, &name));

@@ -1,6 +1,6 @@
 //! Negotiation and the hypercalls that are not about the bus.
 
-use super::{ALL, connected, domain};
+use super::{ALL, connected, domain, quota_lines};
 use crate::fake::{FakeGuest, FakeMachine, FakeMemory};
 use crate::{Domain, DomainConfig, Effect, EventPath, Outcome};
 use pvkit_abi::event::{PortStatus, UpcallFrame};
@@ -297,5 +297,11 @@ fn closed_port_is_gone_and_its_number_is_free_again() {
     for expected in 0..256 {
         assert_eq!(machine.call(Call::EVENT_ALLOC, [0; 5]), expected);
     }
-    assert_eq!(machine.call(Call::EVENT_ALLOC, [0; 5]), CallError::LIMIT.to_result());
+    machine.take_effects();
+    for _ in 0..100 {
+        assert_eq!(machine.call(Call::EVENT_ALLOC, [0; 5]), CallError::LIMIT.to_result());
+    }
+    let lines = quota_lines(machine.take_effects());
+    assert_eq!((lines.len(), machine.domain.counters().over_quota), (7, 100), "1, 2, 4, .., 64");
+    assert!(lines.iter().all(|line| line.contains("quota: event ports of a guest, 256")), "{lines:?}");
 }

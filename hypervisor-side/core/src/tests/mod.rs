@@ -12,7 +12,7 @@ mod races;
 mod reset;
 
 use crate::fake::{FakeGuest, FakeMachine, FakeMemory, offer, with_body};
-use crate::{DeviceConfig, Domain, DomainConfig, EventPath};
+use crate::{DeviceConfig, Domain, DomainConfig, Effect, EventPath};
 use pvkit_abi::bus::{Accept, Class, Kind, Offer, OpenQueue, Reply, ShareGrant};
 use pvkit_abi::event::NO_PORT;
 use pvkit_abi::grant::GrantRef;
@@ -75,6 +75,15 @@ pub(crate) fn accepted(memory: &FakeMemory) -> (FakeMachine<'_>, FakeGuest<'_>, 
     let reply = guest.request(&mut machine, &with_body(Kind::ACCEPT, 1, epoch, &ACCEPT));
     assert_eq!(status(&reply), Ok(()));
     (machine, guest, reply.epoch)
+}
+
+/// The lines about quotas, if there is nothing else.
+pub(crate) fn quota_lines(effects: Vec<Effect>) -> Vec<String> {
+    let line = |effect| match effect {
+        Effect::Log(line) if line.starts_with("quota: ") => line,
+        other => panic!("{other:?}"),
+    };
+    effects.into_iter().map(line).collect()
 }
 
 pub(crate) fn status(reply: &Reply) -> Result<(), CallError> {

@@ -96,6 +96,7 @@ fn write_text(text: &mut String, all: &Value) -> std::fmt::Result {
             backend["throttled"]
         )?;
     }
+    writeln!(text, "on the bus so far: {}", by_name(&counters["bus"]))?;
     writeln!(text, "ports: {}", items(&all["ports"]).count())?;
     writeln!(text, "events {}, upcalls {}", counters["events"], counters["upcalls"])?;
     writeln!(text, "exits to user space {}: {}", counters["exits_total"], by_name(&counters["exits"]))?;
