@@ -1,6 +1,8 @@
 //! A daemon on a thread, and a monitor that says what it is told to say.
 #![allow(dead_code, reason = "each test program uses some of it")]
 
+pub mod guest;
+
 use pvkit_abi::bus::Class;
 use pvkit_abi::status::CallError;
 use pvkit_backends::{Disk, RamDisk};
@@ -10,7 +12,7 @@ use pvkit_driver_domain::{PacketSocket, SocketError};
 use rustix::fs::{MemfdFlags, SealFlags};
 use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -34,13 +36,16 @@ pub fn serve() -> Served {
 
 /// The same with other limits.
 pub fn serve_with(quotas: Quotas) -> Served {
+    serve_disk(Arc::new(RamDisk::new(1 << 20).unwrap()), quotas)
+}
+
+/// The same with a disk of the caller's for all.
+pub fn serve_disk(shared: Arc<dyn Disk>, quotas: Quotas) -> Served {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
-    let disk = |shared| {
-        let disk: Arc<dyn Disk> = Arc::new(RamDisk::new(1 << 20).unwrap());
-        Export::new(ExportKind::Disk { disk, witness: None, shared })
-    };
-    let exports = BTreeMap::from([("alone".to_owned(), disk(false)), ("shared".into(), disk(true))]);
+    let export = |disk, shared| Export::new(ExportKind::Disk { disk, witness: None, shared });
+    let alone: Arc<dyn Disk> = Arc::new(RamDisk::new(1 << 20).unwrap());
+    let exports = BTreeMap::from([("alone".to_owned(), export(alone, false)), ("shared".into(), export(shared, true))]);
     let lines = Arc::<Mutex<Vec<String>>>::default();
     let told = Arc::clone(&lines);
     let log = Box::new(move |line: &str| told.lock().unwrap().push(line.to_owned()));
@@ -66,13 +71,22 @@ pub struct Monitor {
 
 impl Monitor {
     pub fn connect(served: &Served) -> Self {
-        Self { socket: PacketSocket::connect(&served.path).unwrap(), sequence: 0 }
+        Self::connect_to(&served.path)
+    }
+
+    fn connect_to(path: &Path) -> Self {
+        Self { socket: PacketSocket::connect(path).unwrap(), sequence: 0 }
+    }
+
+    /// At any daemon.
+    pub fn greeted_at(path: &Path) -> Self {
+        let mut monitor = Self::connect_to(path);
+        monitor.ask(&hello(), &[]).unwrap().unwrap();
+        monitor
     }
 
     pub fn greeted(served: &Served) -> Self {
-        let mut monitor = Self::connect(served);
-        monitor.ask(&hello(), &[]).unwrap().unwrap();
-        monitor
+        Self::greeted_at(&served.path)
     }
 
     /// The answer; `Err` if the connection was cut.
