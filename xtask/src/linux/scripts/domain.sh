@@ -2,8 +2,11 @@
 # file is whole, and the TCP connections go on: one whose bytes are compared, and iperf3's.
 socket=$SCRATCH/backend.sock
 backend() {
-    ./pvkit backend --socket "$socket" --disk "id=tried,path=$disk" --net tap,id=lan 2>>"$RESULTS/backend.log" &
+    : >"$SCRATCH/serves"
+    ./pvkit backend --socket "$socket" --disk "id=tried,path=$disk" --net tap,id=lan 2>>"$SCRATCH/serves" &
     backend=$!
+    # On a machine that starts it slowly it would be killed before it ever served.
+    says_within "$SCRATCH/serves" "serving 2 devices"
 }
 fresh
 tunctl -t tap0 >/dev/null
@@ -11,7 +14,6 @@ ip addr add 10.9.0.1/24 dev tap0
 ip link set tap0 up
 dd if=/dev/urandom of="$SCRATCH/data" bs=1M count=16 2>/dev/null
 backend
-says_within "$RESULTS/backend.log" "serving 2 devices"
 mkdir -p /tools
 losetup /dev/loop7 tools.img && mount -t ext4 -o ro /dev/loop7 /tools || fail 'no tools'
 for folder in dev proc sys tmp; do mount --bind /$folder /tools/$folder; done
