@@ -66,6 +66,8 @@ counters! {
     completions,
     /// Completions with a status other than OK.
     errors,
+    /// Those because a sync of the disk had failed: the failed sync itself, and what was refused from then on.
+    lost,
     /// Doorbell rings that were counted by the eventfd.
     doorbells,
     /// Interrupts raised.
@@ -144,6 +146,9 @@ impl std::fmt::Display for QueueSnapshot {
         ];
         for (count, what) in rest.iter().filter(|(count, _)| *count > 0) {
             write!(f, ", {count} {what}")?;
+        }
+        if self.lost > 0 {
+            write!(f, ", {} refused after a failed sync", self.lost)?;
         }
         if self.late > 0 {
             write!(f, ", {} lost wake-ups", self.late)?;

@@ -6,6 +6,7 @@ use pvkit_abi::status::{CompletionResult, Status};
 use pvkit_ring::{Notify, Park, Request, WideBackend};
 use pvkit_shared_memory::SharedPages;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use vmm_sys_util::eventfd::EventFd;
 
 /// Raises the queue's interrupt. Called on the queue's thread; must not wait for that thread.
@@ -192,6 +193,14 @@ impl<const C: usize> Port<C> {
         }
         self.flush();
         self.closed = true;
+    }
+
+    /// Tells of what `counter` counts, at powers of two; one more of it happened.
+    pub(crate) fn tell(&self, counter: &AtomicU64, what: impl std::fmt::Display) {
+        let count = add(counter, 1);
+        if count.is_power_of_two() {
+            (self.log)(format!("{what} (answer {count} of this kind on this queue)"));
+        }
     }
 
     fn answer(&self, notify: Notify) {

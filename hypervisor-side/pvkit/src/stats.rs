@@ -95,8 +95,8 @@ pub fn queue_to_json(seen: &QueueSnapshot) -> Value {
 pub const ALWAYS: [&str; 8] =
     ["requests", "completions", "in_flight", "doorbells", "doorbells_suppressed", "interrupts", "suppressed", "sleeps"];
 /// See [`ALWAYS`].
-pub const IF_ANY: [&str; 9] =
-    ["frames", "dropped", "errors", "faults", "late", "full", "aborted", "spurious", "throttled"];
+pub const IF_ANY: [&str; 10] =
+    ["frames", "dropped", "errors", "lost", "faults", "late", "full", "aborted", "spurious", "throttled"];
 
 #[cfg(test)]
 mod tests {

@@ -41,7 +41,12 @@ impl BlockQueue {
         let segments = self.segments.as_slice();
         match execute(self.disk.as_ref(), checked, segments, &self.port.counters) {
             Ok(detail) => CompletionResult::new(Status::OK, detail),
-            Err(error) => error.to_result(),
+            Err(error) => {
+                if matches!(error, DiskError::Lost(_)) {
+                    self.port.tell(&self.port.counters.lost, error);
+                }
+                error.to_result()
+            }
         }
     }
 }

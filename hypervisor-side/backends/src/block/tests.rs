@@ -160,6 +160,22 @@ fn errors_of_the_disk_reach_the_guest_with_their_errno() {
 }
 
 #[test]
+fn a_disk_that_lost_writes_is_told_counted_and_named() {
+    let (mut guest, mut queue, disk) = open(8);
+    disk.fail_with(Some(DiskError::Lost(libc::EIO)));
+    for ask in [flush(), write(0, 512, 0), flush()] {
+        assert_eq!(guest.ask(&mut queue, ask), CompletionResult::new(Status::IO_ERROR, libc::EIO as u32));
+    }
+    let counted = guest.counters.snapshot();
+    assert_eq!((counted.lost, counted.errors), (3, 3));
+    assert!(counted.to_string().contains("3 refused after a failed sync"), "{counted}");
+    let log = guest.log.lock().unwrap();
+    let told: Vec<_> = log.iter().filter(|line| line.contains("a sync of the disk failed")).collect();
+    assert_eq!(told.len(), 2, "{log:?}");
+    assert!(told[0].contains("Input/output error") && told[0].contains("start the run"), "{told:?}");
+}
+
+#[test]
 fn a_resized_disk_serves_its_new_end_and_nothing_beyond() {
     let (mut guest, mut queue, disk) = open(8);
     assert_eq!(guest.ask(&mut queue, write(CAPACITY, 512, 0)), refused(Status::OUT_OF_RANGE));

@@ -3,6 +3,10 @@
 //! *Invariants.* Positions and lengths arrive checked: multiples of the logical block, inside the capacity as it was a
 //! moment ago. A disk that shrank meanwhile answers with an error.
 
+#[cfg(any(test, feature = "mutants"))]
+mod faulty;
+mod latch;
+mod medium;
 mod null;
 mod pieces;
 mod ram;
@@ -10,6 +14,9 @@ mod raw;
 mod raw_open;
 mod volatile;
 
+#[cfg(any(test, feature = "mutants"))]
+pub use faulty::{FaultLog, Faults, FaultyFile};
+pub use medium::Medium;
 pub use null::NullDisk;
 pub use ram::{MAX_RAM_DISK, RamDisk, TooLarge};
 pub use raw::RawDisk;
@@ -25,6 +32,8 @@ use pvkit_shared_memory::SharedBytes;
 pub enum DiskError {
     /// The medium or the host's file failed; the host's errno.
     Io(i32),
+    /// A sync failed, now or before, with this errno: writes that were completed may be lost. The disk takes no more writes.
+    Lost(i32),
     /// The host's file system is full.
     NoSpace,
     /// The disk is read-only.
@@ -38,7 +47,9 @@ impl DiskError {
     #[must_use]
     pub fn to_result(self) -> CompletionResult {
         match self {
-            Self::Io(errno) => CompletionResult::new(Status::IO_ERROR, u32::try_from(errno).unwrap_or(0)),
+            Self::Io(errno) | Self::Lost(errno) => {
+                CompletionResult::new(Status::IO_ERROR, u32::try_from(errno).unwrap_or(0))
+            }
             Self::NoSpace => CompletionResult::new(Status::NO_SPACE, libc::ENOSPC as u32),
             Self::ReadOnly => CompletionResult::new(Status::READ_ONLY, 0),
             Self::Unsupported => CompletionResult::new(Status::UNSUPPORTED, 0),
@@ -66,6 +77,12 @@ impl std::fmt::Display for DiskError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Io(errno) => write!(f, "disk I/O failed: {}", std::io::Error::from_raw_os_error(*errno)),
+            Self::Lost(errno) => write!(
+                f,
+                "a sync of the disk failed ({}): writes since the last good one may be lost, and the disk takes no more; mend \
+                 what is below it, check its content, and start the run or backend that serves it anew",
+                std::io::Error::from_raw_os_error(*errno)
+            ),
             Self::NoSpace => f.write_str("the host's file system is full; free space there, then the guest may retry"),
             Self::ReadOnly => f.write_str("the disk is read-only"),
             Self::Unsupported => f.write_str("the disk cannot do this"),
@@ -101,7 +118,7 @@ pub trait Disk: Send + Sync {
     /// Makes everything that was written before durable.
     ///
     /// # Errors
-    /// Nothing is known then about what is durable.
+    /// Nothing is known then about what is durable. After [`DiskError::Lost`] every later write and flush ends so too.
     fn flush(&self) -> Result<(), DiskError>;
 
     /// Drops the content of a run; it reads as anything until written again.

@@ -2,10 +2,14 @@
 //!
 //! Data moves between the guest's memory and the kernel without a copy in between. Another process may write to the
 //! image only if it ignores the lock.
+//!
+//! *Invariants.* After a sync that failed nothing is written or called durable any more, until the image is opened anew: which
+//! of the earlier writes were lost is not known, and no later sync would tell. Reads go on.
 
+use super::latch::Latch;
+use super::medium::Medium;
 use super::{Disk, DiskError, OpenError, RawOptions, plain_config, raw_open};
-use crate::sys;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::FallocateFlags;
 use pvkit_abi::block::{BlockConfig, BlockFeatures, BlockFlags, SERIAL_BYTES};
 use pvkit_shared_memory::{HeapPages, SharedBytes};
 use std::fs::File;
@@ -18,8 +22,9 @@ const ZERO_PAGES: usize = 16;
 
 /// A raw image, opened and locked. The lock is the kernel's: it ends with the process, however that ends.
 #[derive(Debug)]
-pub struct RawDisk {
-    file: File,
+pub struct RawDisk<M = File> {
+    medium: M,
+    latch: Latch,
     capacity: AtomicU64,
     block_size: u32,
     read_only: bool,
@@ -32,9 +37,17 @@ impl RawDisk {
     /// # Errors
     /// What is wrong with the image, and what to do about it.
     pub fn open(path: &Path, options: &RawOptions) -> Result<Self, OpenError> {
+        Self::on(path, options, |file| file)
+    }
+}
+
+impl<M: Medium> RawDisk<M> {
+    /// Opens and locks as [`RawDisk::open`] does; the bytes go by way of what `medium` makes of the file.
+    pub(super) fn on(path: &Path, options: &RawOptions, medium: impl FnOnce(File) -> M) -> Result<Self, OpenError> {
         let (file, capacity) = raw_open::open(path, options)?;
         Ok(Self {
-            file,
+            medium: medium(file),
+            latch: Latch::default(),
             capacity: AtomicU64::new(capacity),
             block_size: options.block_size,
             read_only: options.read_only,
@@ -43,34 +56,46 @@ impl RawDisk {
     }
 
     fn check_writable(&self) -> Result<(), DiskError> {
-        if self.read_only { Err(DiskError::ReadOnly) } else { Ok(()) }
+        if self.read_only { Err(DiskError::ReadOnly) } else { self.latch.check() }
     }
 
     fn write_plain(&self, position: u64, from: &[SharedBytes]) -> Result<(), DiskError> {
-        transfer(position, from, |at, pieces, skip| sys::write_at(&self.file, at, pieces, skip, false))
+        transfer(position, from, |at, pieces, skip| self.medium.write_at(at, pieces, skip, false))
     }
 
+    /// A call that stores and syncs does not say which of the two failed. What cannot be stored now either was not stored, and
+    /// nothing is lost. Otherwise it was the sync, and it may have told of any earlier write.
     fn write_durably(&self, position: u64, from: &[SharedBytes]) -> Result<(), DiskError> {
-        match transfer(position, from, |at, pieces, skip| sys::write_at(&self.file, at, pieces, skip, true)) {
-            // An old kernel or file system: the long way.
-            Err(DiskError::Io(libc::EOPNOTSUPP | libc::ENOSYS)) => {
-                self.write_plain(position, from)?;
-                self.flush()
+        let (mut unsupported, mut lost) = (false, false);
+        let result = transfer(position, from, |at, pieces, skip| {
+            let store = |durable| self.medium.write_at(at, pieces, skip, durable);
+            match store(true) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+                Err(error) => {
+                    let moved = store(false)?;
+                    // An old kernel or file system: the long way.
+                    unsupported |= matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS));
+                    lost = !unsupported;
+                    if lost { Err(error) } else { Ok(moved) }
+                }
+                moved => moved,
             }
+        });
+        match result {
+            Err(error) if lost => Err(self.latch.close(error)),
+            Ok(()) if unsupported => self.sync(),
             result => result,
         }
+    }
+
+    fn sync(&self) -> Result<(), DiskError> {
+        self.medium.sync().map_err(|error| self.latch.close(error.into()))
     }
 
     fn allocate(&self, mode: FallocateFlags, position: u64, length: u64) -> Result<(), DiskError> {
         let signed = |value: u64| libc::off_t::try_from(value).map_err(|_| DiskError::Io(libc::EFBIG));
         let (offset, length) = (signed(position)?, signed(length)?);
-        let mode = mode | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        loop {
-            match fallocate(&self.file, mode, offset, length) {
-                Err(nix::errno::Errno::EINTR) => {}
-                result => return result.map_err(DiskError::from),
-            }
-        }
+        Ok(self.medium.allocate(mode | FallocateFlags::FALLOC_FL_KEEP_SIZE, offset, length)?)
     }
 
     pub(super) fn zero_by_writing(&self, position: u64, length: u64) -> Result<(), DiskError> {
@@ -114,7 +139,7 @@ pub(super) fn transfer(
     Ok(())
 }
 
-impl Disk for RawDisk {
+impl<M: Medium> Disk for RawDisk<M> {
     fn capacity(&self) -> u64 {
         self.capacity.load(Ordering::Relaxed)
     }
@@ -129,7 +154,7 @@ impl Disk for RawDisk {
     }
 
     fn read(&self, position: u64, into: &[SharedBytes]) -> Result<(), DiskError> {
-        transfer(position, into, |at, pieces, skip| sys::read_at(&self.file, at, pieces, skip))
+        transfer(position, into, |at, pieces, skip| self.medium.read_at(at, pieces, skip))
     }
 
     fn write(&self, position: u64, from: &[SharedBytes], fua: bool) -> Result<(), DiskError> {
@@ -138,7 +163,8 @@ impl Disk for RawDisk {
     }
 
     fn flush(&self) -> Result<(), DiskError> {
-        self.file.sync_data().map_err(DiskError::from)
+        self.latch.check()?;
+        self.sync()
     }
 
     fn discard(&self, position: u64, length: u64) -> Result<(), DiskError> {
@@ -160,7 +186,7 @@ impl Disk for RawDisk {
     }
 
     fn refresh(&self) -> Result<u64, DiskError> {
-        let size = raw_open::size_of(&self.file)?;
+        let size = self.medium.size()?;
         let capacity = size - size % u64::from(self.block_size);
         self.capacity.store(capacity, Ordering::Relaxed);
         Ok(capacity)

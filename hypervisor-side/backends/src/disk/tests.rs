@@ -1,5 +1,6 @@
 //! The disks themselves, without a queue.
 
+mod faulty;
 mod image;
 mod opening;
 mod volatile;

@@ -34,6 +34,8 @@ struct Cache {
     /// By block number.
     blocks: BTreeMap<u64, Cached>,
     dead: bool,
+    /// The disk beneath has lost writes, or may have: it takes no more, and neither does the cache.
+    lost: Option<DiskError>,
 }
 
 /// How a disk breaks its promises. Only a test asks for that.
@@ -87,6 +89,17 @@ impl<D: Disk> VolatileDisk<D> {
     fn live(&self) -> Result<MutexGuard<'_, Cache>, DiskError> {
         let cache = self.lock();
         if cache.dead { Err(DiskError::Io(libc::ENODEV)) } else { Ok(cache) }
+    }
+
+    /// What changes the content or makes it durable; nothing does after a sync beneath that failed.
+    fn change(&self, act: impl FnOnce(&mut Cache) -> Result<(), DiskError>) -> Result<(), DiskError> {
+        let mut cache = self.live()?;
+        if let Some(lost) = cache.lost {
+            return Err(lost);
+        }
+        let result = act(&mut cache);
+        cache.lost = result.err().filter(|error| matches!(error, DiskError::Lost(_)));
+        result
     }
 
     fn run(&self, position: u64, length: u64) -> std::ops::Range<u64> {
@@ -192,50 +205,54 @@ impl<D: Disk> Disk for VolatileDisk<D> {
     }
 
     fn write(&self, position: u64, from: &[SharedBytes], fua: bool) -> Result<(), DiskError> {
-        let mut cache = self.live()?;
         let run = self.run(position, total(from));
         let fua = fua && !self.mutation.ignore_fua;
-        if fua || !self.make_room(&mut cache, &run)? {
-            self.inner.write(position, from, fua)?;
-            forget(&mut cache, run);
-            return Ok(());
-        }
-        let mut pieces = Pieces::new(from);
-        for number in run {
-            let mut content = vec![0; self.block as usize].into_boxed_slice();
-            pieces.take(&mut content)?;
-            cache.blocks.insert(number, Some(content));
-        }
-        Ok(())
+        self.change(|cache| {
+            if fua || !self.make_room(cache, &run)? {
+                self.inner.write(position, from, fua)?;
+                forget(cache, run);
+                return Ok(());
+            }
+            let mut pieces = Pieces::new(from);
+            for number in run {
+                let mut content = vec![0; self.block as usize].into_boxed_slice();
+                pieces.take(&mut content)?;
+                cache.blocks.insert(number, Some(content));
+            }
+            Ok(())
+        })
     }
 
     fn flush(&self) -> Result<(), DiskError> {
-        let mut cache = self.live()?;
-        if self.mutation.ignore_flush {
-            return Ok(());
-        }
-        self.write_down(&mut cache)?;
-        self.inner.flush()
+        self.change(|cache| {
+            if self.mutation.ignore_flush {
+                return Ok(());
+            }
+            self.write_down(cache)?;
+            self.inner.flush()
+        })
     }
 
     fn discard(&self, position: u64, length: u64) -> Result<(), DiskError> {
-        let mut cache = self.live()?;
-        self.inner.discard(position, length)?;
-        forget(&mut cache, self.run(position, length));
-        Ok(())
+        self.change(|cache| {
+            self.inner.discard(position, length)?;
+            forget(cache, self.run(position, length));
+            Ok(())
+        })
     }
 
     fn write_zeroes(&self, position: u64, length: u64, fua: bool) -> Result<(), DiskError> {
-        let mut cache = self.live()?;
         let run = self.run(position, length);
         let fua = fua && !self.mutation.ignore_fua;
-        if fua || !self.make_room(&mut cache, &run)? {
-            self.inner.write_zeroes(position, length, fua)?;
-            forget(&mut cache, run);
-            return Ok(());
-        }
-        cache.blocks.extend(run.map(|number| (number, None)));
-        Ok(())
+        self.change(|cache| {
+            if fua || !self.make_room(cache, &run)? {
+                self.inner.write_zeroes(position, length, fua)?;
+                forget(cache, run);
+                return Ok(());
+            }
+            cache.blocks.extend(run.map(|number| (number, None)));
+            Ok(())
+        })
     }
 
     fn refresh(&self) -> Result<u64, DiskError> {
