@@ -60,6 +60,10 @@ pub struct Options {
     pub batch: u64,
     /// `mode=`
     pub mode: Durability,
+    /// `errors=retry`: a request of the log that fails is told and asked again, a few times.
+    pub retry: bool,
+    /// `reset=SEED`: the log's guest restarts in the middle of its work, again and again until the disk is full; 0 does not.
+    pub reset: u64,
     /// `depth=`: requests in flight, or readers.
     pub depth: u32,
     /// `requests=`
@@ -103,6 +107,8 @@ impl Options {
         count: 0,
         batch: 8,
         mode: Durability::Mix,
+        retry: false,
+        reset: 0,
         depth: 32,
         requests: 10_000,
         write: false,
@@ -136,6 +142,9 @@ impl Options {
             "count" => self.count = value.parse().ok()?,
             "batch" => self.batch = value.parse().ok().filter(|batch| *batch > 0)?,
             "mode" => self.mode = durability(value)?,
+            "errors" if value == "retry" => self.retry = true,
+            "errors" if value == "end" => self.retry = false,
+            "reset" => self.reset = value.parse().ok()?,
             "depth" => self.depth = value.parse().ok().filter(|depth| *depth > 0)?,
             "requests" => self.requests = value.parse().ok()?,
             "seconds" => self.seconds = value.parse().ok()?,
@@ -187,8 +196,9 @@ mod tests {
 
     #[test]
     fn words_set_their_options_and_the_rest_stays() {
-        let options = Options::parse("quiet app=log disk=1 count=5 mode=fua").unwrap();
-        assert_eq!(options, Options { app: App::Log, disk: 1, count: 5, mode: Durability::Fua, ..Options::DEFAULT });
+        let options = Options::parse("quiet app=log disk=1 count=5 mode=fua errors=retry reset=9").unwrap();
+        let log = Options { app: App::Log, disk: 1, count: 5, mode: Durability::Fua, ..Options::DEFAULT };
+        assert_eq!(options, Options { retry: true, reset: 9, ..log });
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! most [`KEPT`] pieces stay.
 
 use crate::Failure;
-use crate::lasting::Lasting;
+use crate::lasting::{Door, Lasting};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;

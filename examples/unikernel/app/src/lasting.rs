@@ -28,24 +28,35 @@ impl<'p, P: Platform> Lasting<'p, P> {
     pub(crate) const fn counters(&self) -> QueueCounters {
         self.disk.counters()
     }
+}
 
-    pub(crate) const fn geometry(&self) -> &Geometry {
+/// What is asked of a disk.
+pub(crate) trait Door {
+    fn geometry(&self) -> &Geometry;
+    fn read(&mut self, position: u64, into: &mut [u8], deadline: u64) -> Result<(), RequestError>;
+    fn write(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError>;
+    fn write_fua(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError>;
+    fn flush(&mut self, deadline: u64) -> Result<(), RequestError>;
+}
+
+impl<P: Platform> Door for Lasting<'_, P> {
+    fn geometry(&self) -> &Geometry {
         self.disk.geometry()
     }
 
-    pub(crate) fn read(&mut self, position: u64, into: &mut [u8], deadline: u64) -> Result<(), RequestError> {
+    fn read(&mut self, position: u64, into: &mut [u8], deadline: u64) -> Result<(), RequestError> {
         self.disk.over(&mut self.bus.borrow_mut()).read(position, into, deadline)
     }
 
-    pub(crate) fn write(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError> {
+    fn write(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError> {
         self.disk.over(&mut self.bus.borrow_mut()).write(position, from, deadline)
     }
 
-    pub(crate) fn write_fua(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError> {
+    fn write_fua(&mut self, position: u64, from: &[u8], deadline: u64) -> Result<(), RequestError> {
         self.disk.over(&mut self.bus.borrow_mut()).write_fua(position, from, deadline)
     }
 
-    pub(crate) fn flush(&mut self, deadline: u64) -> Result<(), RequestError> {
+    fn flush(&mut self, deadline: u64) -> Result<(), RequestError> {
         self.disk.over(&mut self.bus.borrow_mut()).flush(deadline)
     }
 }

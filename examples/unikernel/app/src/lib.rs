@@ -25,6 +25,7 @@ mod log;
 mod record;
 mod resize;
 mod session;
+mod stubborn;
 mod tasks;
 mod terminal;
 mod web;
@@ -81,6 +82,7 @@ type Ending = Option<ShutdownReason>;
 
 fn run<P: Platform>(session: &mut Session<'_, P>, options: &Options) -> Result<Ending, Failure> {
     match options.app {
+        App::Log => return log::run(session, options),
         App::Wait => return console::wait(session, options),
         App::Web => return web::run(session, options),
         App::Flow => return flow::run(session, options),
@@ -95,12 +97,11 @@ fn run_to_its_end<P: Platform>(session: &mut Session<'_, P>, options: &Options) 
         App::Panic => console::panic(session),
         App::Echo => console::echo(session),
         App::Files => files::run(session, options),
-        App::Log => log::run(session, options),
         App::Check => log::check(session, options),
         App::Bench => bench::run(session, options),
         App::Resize => resize::run(session, options),
         App::Async => tasks::run(session, options),
-        App::Wait | App::Web | App::Flow => Ok(()),
+        App::Log | App::Wait | App::Web | App::Flow => Ok(()),
     }
 }
 

@@ -121,12 +121,56 @@ fn a_record_is_as_long_as_a_block_of_the_disk() {
 #[test]
 fn a_flush_that_fails_is_not_acknowledged() {
     let mut disk = small_disk();
-    // The scan; a write and its flush; a write, and its flush fails.
-    disk.statuses.extend([None, None, None, None, Some((Status::IO_ERROR, 5))]);
+    // The scan and its flush; a write and its flush; a write, and its flush fails.
+    disk.statuses.extend([None, None, None, None, None, Some((Status::IO_ERROR, 5))]);
     let (status, text) = run(disk, "app=log count=5 mode=flush");
     assert_eq!(status, EXIT_FAILED);
     assert!(text.contains("acked 0\n") && !text.contains("acked 1"), "{text}");
     assert!(text.contains("error device answered IO_ERROR, detail 5"), "{text}");
+}
+
+#[test]
+fn a_request_that_fails_is_told_and_asked_again_as_it_was() {
+    let mut disk = small_disk();
+    let failed = Some((Status::IO_ERROR, 5));
+    // The scan, asked for twice, and its flush; a write, asked for twice, and its flush, three times.
+    disk.statuses.extend([failed, None, None, failed, None, failed, failed, None]);
+    let (status, text) = run(disk, "app=log count=2 mode=flush errors=retry");
+    assert_eq!(status, 0, "{text}");
+    let told: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("failed ")?.split(':').next()).collect();
+    assert_eq!(told, ["read", "write", "flush", "flush"], "{text}");
+    assert!(text.contains("acked 1\n"), "{text}");
+    let mut disk = small_disk();
+    disk.statuses.extend([None, None]);
+    disk.statuses.extend([failed; 99]);
+    let (status, text) = run(disk, "app=log count=2 mode=flush errors=retry");
+    assert_eq!((status, text.matches("failed write").count()), (EXIT_FAILED, 16), "{text}");
+}
+
+#[test]
+fn what_an_earlier_life_left_in_the_cache_is_durable_before_anything_is_acknowledged() {
+    let platform = guest(small_disk());
+    assert_eq!(main(&platform, "app=log count=2 mode=noflush"), 0);
+    let mut next = small_disk();
+    let Kind::Disk { cached, durable } = &platform.calls.host().devices[DISK].kind else { panic!("it is the disk") };
+    next.kind = Kind::Disk { cached: cached.clone(), durable: durable.clone() };
+    let (status, text, disk) = run_and_cut(next, "app=log count=1 mode=fua");
+    assert!(status == 0 && text.contains("found 2\nacked 2\n"), "{text}");
+    assert!(run(disk, "app=check").1.ends_with("found 3\n"));
+}
+
+#[test]
+fn a_log_that_resets_itself_gets_to_the_end_of_the_disk_in_the_end() {
+    let mut disk = small_disk();
+    for life in 1.. {
+        let (status, text, next) = run_and_cut(disk, "app=log reset=7");
+        assert!(status == 0 && life < 100, "{text}");
+        if text.contains("log ends at 128") {
+            assert!(life > 5, "only {life} lives");
+            return;
+        }
+        disk = next;
+    }
 }
 
 #[test]

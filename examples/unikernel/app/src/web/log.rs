@@ -39,9 +39,10 @@ pub(super) struct DiskLog<'p, P: Platform> {
 }
 
 impl<'p, P: Platform> DiskLog<'p, P> {
-    /// Counts the records that are there.
+    /// Counts the records that are there, and makes them durable.
     pub(super) fn open(platform: &'p P, mut disk: Lasting<'p, P>, mode: Durability) -> Result<Self, Failure> {
         let next = log::count(platform, &mut disk)?;
+        log::settle(platform, &mut disk, mode)?;
         Ok(Self { platform, disk, mode, next, failed: false, held: false })
     }
 
