@@ -117,6 +117,7 @@ impl Backend {
         let link = link.ok_or(BackendError::Lie("it is already serving a guest"))?;
         let (offer, witness) = link.attach(&wanted)?;
         state.sequence = link.sequence;
+        let witness = witness.map(Arc::new);
         state.remotes.insert(number, Remote { wanted: Arc::new(wanted), offer, witness, failed: false });
         Ok((number, offer))
     }

@@ -165,10 +165,10 @@ impl Keeper<'_> {
     /// Errors of writes that were acknowledged and then lost are told to nobody once the daemon that made them is dead; but the
     /// kernel tells every description that was open since before them.
     fn ask_witnesses(&self) {
-        let witnesses: Vec<(u32, File)> = {
+        let witnesses: Vec<(u32, Arc<File>)> = {
             let state = self.backend.state();
             let live = state.remotes.iter().filter(|(_, remote)| !remote.failed);
-            live.filter_map(|(device, remote)| Some((*device, remote.witness.as_ref()?.try_clone().ok()?))).collect()
+            live.filter_map(|(device, remote)| Some((*device, Arc::clone(remote.witness.as_ref()?)))).collect()
         };
         for (device, witness) in witnesses {
             if let Err(error) = witness.sync_data() {

@@ -44,7 +44,7 @@ pub struct Remote {
     pub wanted: Arc<Wanted>,
     pub offer: Offer,
     /// Opened before the first write; hears of every error since.
-    pub witness: Option<File>,
+    pub witness: Option<Arc<File>>,
     pub failed: bool,
 }
 
