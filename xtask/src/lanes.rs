@@ -374,6 +374,22 @@ pub const LANES: &[Lane] = &[
         full: None,
     },
     Lane {
+        name: "durability",
+        protects: "Whoever is killed, and however the medium fails: what was acknowledged is there, and each error was told.",
+        stage: Stage::Test,
+        needs: &[],
+        steps: &[tests("cargo test -p pvkit --features mutants --test faults -- --show-output")],
+        limit: seconds(300),
+        full: Some(Full {
+            steps: &[tests_with(
+                "cargo test --release -p pvkit --features mutants --test durability --test faults --test full --test witness \
+                 -- --show-output",
+                &[("PVKIT_KILLS", "500")],
+            )],
+            limit: seconds(1800),
+        }),
+    },
+    Lane {
         name: "demo",
         protects: "The main job, whole: a guest on KVM reads files, and keeps its log over being killed.",
         stage: Stage::Test,

@@ -3,10 +3,10 @@
 use crate::cli::{BackendOptions, Cache, DiskFormat, DiskOption, ServedKind};
 use crate::devices;
 use crate::failure::Failure;
-use crate::{activation, sandbox, signals};
+use crate::{activation, mutant, sandbox, signals};
 use pvkit_backends::disk::OpenError;
 use pvkit_backends::net::user::UserOptions;
-use pvkit_backends::{Disk, NullDisk, RawDisk};
+use pvkit_backends::{Disk, NullDisk};
 use pvkit_driver_domain::PacketSocket;
 use pvkit_driver_domain::client::{self, BackendError};
 use pvkit_driver_domain::daemon::{Daemon, Export, ExportKind};
@@ -104,7 +104,7 @@ fn disk(option: &DiskOption) -> Result<Arc<Export>, Failure> {
         (DiskFormat::Raw(path), Cache::Writeback) => {
             let disk = open_patiently(path, option)?;
             // A description of its own, opened before the first write; the lock is not this one's.
-            (Arc::new(disk), Some(File::open(path).map_err(Failure::user)?))
+            (disk, Some(File::open(path).map_err(Failure::user)?))
         }
         (DiskFormat::Null(size), _) => (Arc::new(NullDisk::new(size.0)), None),
         (DiskFormat::Raw(_), Cache::Volatile) => {
@@ -124,11 +124,11 @@ fn disk(option: &DiskOption) -> Result<Arc<Export>, Failure> {
 }
 
 /// Opens an image, and waits for a predecessor that is dying to let go of it.
-fn open_patiently(path: &Path, option: &DiskOption) -> Result<RawDisk, Failure> {
+fn open_patiently(path: &Path, option: &DiskOption) -> Result<Arc<dyn Disk>, Failure> {
     let deadline = Instant::now() + PREDECESSOR;
     let mut told = false;
     loop {
-        match RawDisk::open(path, &devices::raw_options(option)) {
+        match mutant::open(path, &devices::raw_options(option), option.faults) {
             Ok(disk) => return Ok(disk),
             Err(error @ OpenError::Locked { .. }) if Instant::now() < deadline => {
                 // One that was killed just now needs no line.

@@ -3,10 +3,10 @@
 use crate::backends::Backends;
 use crate::cli::{Cache, ConsoleOption, DiskFormat, DiskOption, Mutant};
 use crate::failure::Failure;
-use crate::mutant::volatile;
+use crate::mutant;
 use crate::terminal;
 use pvkit_backends::disk::RawOptions;
-use pvkit_backends::{ConsoleInput, Disk, NullDisk, RamDisk, RawDisk};
+use pvkit_backends::{ConsoleInput, Disk, NullDisk, RamDisk};
 use pvkit_machine::{Device, SerialLine};
 use std::fs::File;
 use std::io::{self, Write};
@@ -30,7 +30,7 @@ pub fn disks(options: &[DiskOption], mutant: Option<Mutant>, backends: &mut Back
         .collect()
 }
 
-fn disk(option: &DiskOption, mutant: Option<Mutant>) -> Result<Device, Failure> {
+fn disk(option: &DiskOption, broken: Option<Mutant>) -> Result<Device, Failure> {
     let (disk, label): (Arc<dyn Disk>, String) = match &option.format {
         DiskFormat::Null(size) => (Arc::new(NullDisk::new(size.0)), format!("null disk of {size}")),
         DiskFormat::Ram(size) => {
@@ -38,10 +38,10 @@ fn disk(option: &DiskOption, mutant: Option<Mutant>) -> Result<Device, Failure> 
         }
         DiskFormat::Raw(path) => {
             let label = option.serial.clone().unwrap_or_else(|| path.display().to_string());
-            let raw = RawDisk::open(path, &raw_options(option)).map_err(Failure::user)?;
-            let disk: Arc<dyn Disk> = match option.cache {
-                Cache::Writeback => Arc::new(raw),
-                Cache::Volatile => volatile(raw, VOLATILE_LIMIT, mutant)?,
+            let raw = mutant::open(path, &raw_options(option), option.faults).map_err(Failure::user)?;
+            let disk = match option.cache {
+                Cache::Writeback => raw,
+                Cache::Volatile => mutant::volatile(raw, VOLATILE_LIMIT, broken)?,
             };
             (disk, label)
         }

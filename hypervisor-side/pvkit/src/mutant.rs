@@ -1,11 +1,14 @@
-//! With the feature `mutants`: a volatile disk that breaks its promise, which the demo must notice; and a host that lies.
+//! With the feature `mutants`: a volatile disk that breaks its promise, which the demo must notice; images that fail by chance; and
+//! a host that lies.
 
 use crate::cli::Mutant;
 use crate::failure::Failure;
-use pvkit_backends::disk::Mutation;
+pub use pvkit_backends::disk::Faults;
+use pvkit_backends::disk::{Mutation, OpenError, RawOptions};
 use pvkit_backends::{Disk, RawDisk, VolatileDisk};
 use pvkit_machine::{SerialLine, hostile};
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
@@ -14,11 +17,25 @@ const ORDER: &str = "LIE ";
 /// No order is longer.
 const LONGEST: usize = 400;
 
+/// Opens a raw image; with `faults` it fails by chance, and each error that it gives is a line on standard error.
+///
+/// # Errors
+/// What is wrong with the image.
+pub fn open(path: &Path, options: &RawOptions, faults: Option<Faults>) -> Result<Arc<dyn Disk>, OpenError> {
+    let log = |line: &str| {
+        let _ = writeln!(io::stderr(), "pvkit: {line}");
+    };
+    Ok(match faults {
+        Some(faults) => Arc::new(RawDisk::open_faulty(path, options, faults, Box::new(log))?),
+        None => Arc::new(RawDisk::open(path, options)?),
+    })
+}
+
 /// A volatile cache of `limit` bytes over `raw`, honest unless a mutant is asked for.
 ///
 /// # Errors
 /// None in this build.
-pub fn volatile(raw: RawDisk, limit: u64, mutant: Option<Mutant>) -> Result<Arc<dyn Disk>, Failure> {
+pub fn volatile(raw: Arc<dyn Disk>, limit: u64, mutant: Option<Mutant>) -> Result<Arc<dyn Disk>, Failure> {
     Ok(match mutant {
         Some(Mutant::BackendNoflush) => {
             Arc::new(VolatileDisk::mutant(raw, limit, Mutation { ignore_flush: true, ignore_fua: true }))

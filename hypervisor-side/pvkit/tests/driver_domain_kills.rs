@@ -1,131 +1,41 @@
 //! A daemon that is killed in the middle of a write: its successor waits until that write is done, however long it takes.
 
 mod guest;
+mod one_file;
 
-use fuser::{
-    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, LockOwner,
-    OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyWrite, Request, WriteFlags,
-};
-use guest::{Leash, folder, pvkit, send, skip, wait_for_end};
+use fuser::BackgroundSession;
+use guest::{Leash, folder, pvkit, send, wait_for_end};
+use one_file::OneFile;
 use rustix::process::Signal;
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-const BYTES: usize = 1 << 20;
 /// How long the file system keeps a write before it stores it: longer than any daemon takes to start.
 const DELAY: Duration = Duration::from_secs(3);
-/// The image's inode, and how long the kernel may believe what it was told.
-const IMAGE: u64 = 2;
-const TTL: Duration = Duration::from_secs(60);
 
-/// A file system with one file, which is slow to store.
-struct Slow {
-    content: Mutex<Vec<u8>>,
-    /// Told when a write arrives, before the delay.
-    arrived: Mutex<Sender<()>>,
-    /// Set when it is stored.
-    stored: Arc<AtomicBool>,
-}
-
-fn about(inode: u64) -> FileAttr {
-    let (kind, size) = if inode == IMAGE { (FileType::RegularFile, BYTES as u64) } else { (FileType::Directory, 0) };
-    FileAttr {
-        ino: INodeNo(inode),
-        size,
-        blocks: size / 512,
-        atime: UNIX_EPOCH,
-        mtime: UNIX_EPOCH,
-        ctime: UNIX_EPOCH,
-        crtime: UNIX_EPOCH,
-        kind,
-        perm: 0o700,
-        nlink: 1,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        flags: 0,
-        blksize: 4096,
-    }
-}
-
-impl Filesystem for Slow {
-    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match name.to_str() {
-            Some("disk.img") => reply.entry(&TTL, &about(IMAGE), Generation(0)),
-            _ => reply.error(Errno::ENOENT),
-        }
-    }
-
-    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        reply.attr(&TTL, &about(inode.into()));
-    }
-
-    fn read(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        offset: u64,
-        size: u32,
-        _: OpenFlags,
-        _: Option<LockOwner>,
-        reply: ReplyData,
-    ) {
-        let content = self.content.lock().unwrap();
-        let from = (offset as usize).min(BYTES);
-        reply.data(&content[from..(from + size as usize).min(BYTES)]);
-    }
-
-    fn write(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        offset: u64,
-        data: &[u8],
-        _: WriteFlags,
-        _: OpenFlags,
-        _: Option<LockOwner>,
-        reply: ReplyWrite,
-    ) {
-        // Nobody listens any more once the test has what it wants.
-        let _ = self.arrived.lock().unwrap().send(());
-        std::thread::sleep(DELAY);
-        let at = offset as usize;
-        self.content.lock().unwrap()[at..at + data.len()].copy_from_slice(data);
-        self.stored.store(true, Ordering::SeqCst);
-        reply.written(data.len() as u32);
-    }
-
-    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        reply.ok();
-    }
-}
-
-/// The file system, if it can be had, with word of writes.
-fn mounted(folder: &Path) -> Option<(BackgroundSession, PathBuf, std::sync::mpsc::Receiver<()>, Arc<AtomicBool>)> {
-    let place = folder.join("slow");
-    std::fs::create_dir(&place).unwrap();
+/// A file system that is slow to store, if it can be had; word of writes that arrived, and of one that is stored.
+fn mounted(folder: &Path) -> Option<(BackgroundSession, PathBuf, Receiver<()>, Arc<AtomicBool>)> {
     let (arrived, arrivals) = channel();
+    let arrived = Mutex::new(arrived);
     let stored = Arc::new(AtomicBool::new(false));
-    let system =
-        Slow { content: Mutex::new(vec![0; BYTES]), arrived: Mutex::new(arrived), stored: Arc::clone(&stored) };
-    // Several threads: only the write is slow.
-    let mut config = Config::default();
-    config.n_threads = Some(4);
-    match fuser::spawn_mount(system, &place, &config) {
-        Ok(session) => Some((session, place.join("disk.img"), arrivals, stored)),
-        Err(error) => {
-            skip("fuse", &format!("no file system can be mounted here: {error}"));
-            None
-        }
-    }
+    let is_stored = Arc::clone(&stored);
+    let slowly = move || {
+        // Nobody listens any more once the test has what it wants.
+        let _ = arrived.lock().unwrap().send(());
+        std::thread::sleep(DELAY);
+    };
+    let system = OneFile {
+        arrived: Box::new(slowly),
+        stored: Box::new(move || is_stored.store(true, Ordering::SeqCst)),
+        ..OneFile::default()
+    };
+    let (session, image) = system.mount(folder)?;
+    Some((session, image, arrivals, stored))
 }
 
 /// A daemon that may not be ready yet.

@@ -1,6 +1,7 @@
 //! `--disk`: a bare path, or `key=value` pairs with commas. The format is what the user says, never what the bytes say.
 
 use super::size::{Size, SizeError};
+use crate::mutant::Faults;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -25,6 +26,8 @@ pub struct DiskOption {
     pub serial: Option<String>,
     /// Its name at a backend.
     pub id: Option<String>,
+    /// How a raw image fails, in a build for tests: no key that a user is told of.
+    pub faults: Option<Faults>,
 }
 
 /// Where a disk's bytes are.
@@ -76,6 +79,8 @@ pub enum DiskOptionError {
     PartBlock(u64),
     /// A backend's disk without its name.
     NoId,
+    /// Faults that cannot be had.
+    Faults(String),
 }
 
 impl fmt::Display for DiskOptionError {
@@ -97,6 +102,7 @@ impl fmt::Display for DiskOptionError {
             Self::NotForFormat { key, format } => write!(f, "format={format} does not use `{key}=`; leave it out"),
             Self::NoSize(format) => write!(f, "format={format} needs a size; write size=64M"),
             Self::NoId => write!(f, "a disk of a backend needs its name there; write backend=SOCKET,id=NAME"),
+            Self::Faults(why) => write!(f, "`faults=`: {why}"),
             Self::PartBlock(size) => {
                 write!(f, "size={size} is 0 or not a multiple of the block size 512; round it up")
             }
@@ -118,6 +124,7 @@ struct Pairs {
     serial: Option<String>,
     backend: Option<String>,
     id: Option<String>,
+    faults: Option<String>,
 }
 
 impl Pairs {
@@ -144,6 +151,7 @@ impl Pairs {
             "serial" => ("serial", &mut self.serial),
             "backend" => ("backend", &mut self.backend),
             "id" => ("id", &mut self.id),
+            "faults" => ("faults", &mut self.faults),
             _ => return Err(DiskOptionError::UnknownKey(key.into())),
         };
         match field.replace(value.into()) {
@@ -168,6 +176,7 @@ impl Pairs {
             ("cache", &self.cache),
             ("block_size", &self.block_size),
             ("serial", &self.serial),
+            ("faults", &self.faults),
         ] {
             if value.is_some() {
                 return Err(DiskOptionError::NotForFormat { key, format: name });
@@ -191,6 +200,7 @@ impl Pairs {
             ("size", &self.size),
             ("block_size", &self.block_size),
             ("serial", &self.serial),
+            ("faults", &self.faults),
         ] {
             if value.is_some() {
                 return Err(DiskOptionError::NotForFormat { key, format: "backend" });
@@ -229,6 +239,7 @@ impl FromStr for DiskOption {
             block_size,
             serial: parse_serial(pairs.serial)?,
             id: parse_id(pairs.id)?,
+            faults: pairs.faults.map(|text| text.parse().map_err(DiskOptionError::Faults)).transpose()?,
         })
     }
 }
@@ -332,6 +343,12 @@ mod tests {
             ("backend=s.sock", "name", "backend=SOCKET,id=NAME"),
             ("backend=s.sock,id=a/b", "id=a/b", "letters"),
             ("backend=s.sock,id=a,path=b", "`path=`", "leave it out"),
+            ("format=ram,size=1M,faults=1", "`faults=`", "leave it out"),
+            (
+                "path=a,faults=x",
+                "`faults=`",
+                if cfg!(feature = "mutants") { "KIND=PERCENT" } else { "--features mutants" },
+            ),
         ] {
             let message = text.parse::<DiskOption>().expect_err(text).to_string();
             assert!(message.contains(thing) && message.contains(remedy), "{text}: {message}");
