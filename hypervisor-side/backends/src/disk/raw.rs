@@ -159,12 +159,14 @@ impl<M: Medium> Disk for RawDisk<M> {
 
     fn write(&self, position: u64, from: &[SharedBytes], fua: bool) -> Result<(), DiskError> {
         self.check_writable()?;
-        if fua { self.write_durably(position, from) } else { self.write_plain(position, from) }
+        if !fua {
+            return self.write_plain(position, from);
+        }
+        self.latch.during(|| self.write_durably(position, from))
     }
 
     fn flush(&self) -> Result<(), DiskError> {
-        self.latch.check()?;
-        self.sync()
+        self.latch.during(|| self.sync())
     }
 
     fn discard(&self, position: u64, length: u64) -> Result<(), DiskError> {

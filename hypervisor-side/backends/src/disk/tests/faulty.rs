@@ -2,7 +2,8 @@
 
 use super::super::faulty::{Faults, FaultyFile};
 use super::*;
-use std::sync::{Arc, Mutex};
+use nix::fcntl::FallocateFlags;
+use std::sync::{Arc, Condvar, Mutex};
 
 const SIZE: u64 = 64 << 10;
 
@@ -106,6 +107,64 @@ fn a_write_that_was_never_stored_closes_nothing() {
             assert_eq!(disk.write(0, &[shared(&[1; 512])], fua), Err(error));
             assert_eq!(disk.flush(), Ok(()), "{words}, fua {fua}");
         }
+    }
+}
+
+/// A medium that tells the first of two syncs at once of an error, and the other one of none, which is done first.
+struct TwoAtOnce {
+    calls: Mutex<u32>,
+    called: Condvar,
+}
+
+impl Medium for TwoAtOnce {
+    fn read_at(&self, _: u64, _: &[SharedBytes], _: usize) -> std::io::Result<usize> {
+        unreachable!("nobody reads")
+    }
+
+    fn write_at(&self, _: u64, from: &[SharedBytes], _: usize, durable: bool) -> std::io::Result<usize> {
+        if durable {
+            self.sync()?;
+        }
+        Ok(from[0].len())
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        let mut calls = self.calls.lock().unwrap();
+        *calls += 1;
+        self.called.notify_all();
+        if *calls > 1 {
+            return Ok(());
+        }
+        while *calls < 2 {
+            calls = self.called.wait(calls).unwrap();
+        }
+        drop(calls);
+        // The other one is done by now, but for what its disk still does; if this is too short, that is as good as passed.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        Err(std::io::Error::from_raw_os_error(libc::EIO))
+    }
+
+    fn allocate(&self, _: FallocateFlags, _: libc::off_t, _: libc::off_t) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn size(&self) -> std::io::Result<u64> {
+        Ok(SIZE)
+    }
+}
+
+#[test]
+fn of_two_syncs_at_once_none_succeeds_if_one_is_told_of_an_error() {
+    for fua in [false, true] {
+        let (_folder, path) = image(SIZE);
+        let medium = |_| TwoAtOnce { calls: Mutex::default(), called: Condvar::new() };
+        let disk = RawDisk::on(&path, &RawOptions::default(), medium).unwrap();
+        let sync = || if fua { disk.write(0, &[shared(&[1; 512])], true) } else { disk.flush() };
+        let results = std::thread::scope(|scope| {
+            let both = [scope.spawn(sync), scope.spawn(sync)];
+            both.map(|one| one.join().unwrap())
+        });
+        assert_eq!(results, [Err(DiskError::Lost(libc::EIO)); 2], "fua {fua}");
     }
 }
 
