@@ -1,6 +1,6 @@
 //! `cargo xtask`: the one door for developers. `test` runs what CI runs; `check` is its first, quick minute.
 //!
-//! Owners: the lanes are data in `lanes.rs`; what a lane needs of the machine is in `need.rs`; nothing else knows either.
+//! Owners: the lanes are data in `lanes`; what a lane needs of the machine is in `need.rs`; nothing else knows either.
 //! Invariants: the last line alone is `N passed, N failed, N skipped`, counted in lanes; every lane has a hard limit of
 //! time; no process of a lane outlives it. Exit status: 0 all passed, 1 a lane failed, 2 a mistake on the command line.
 

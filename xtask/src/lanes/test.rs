@@ -1,82 +1,10 @@
-//! The lanes, as data: what each protects, what it needs, what it runs, how long it may take.
-//!
-//! To add one, add an entry: nothing else knows their names. Quick ones first; a lane's steps stop at the first failure.
+//! Everything else: what is built, run and counted.
 
-use crate::checks::{dependencies, file_length, unsafe_ledger};
-use crate::lane::{Full, Lane, Stage, Step, run, run_saying, run_with, seconds, tests, tests_with};
+use crate::lane::{Full, Lane, Stage, run, run_saying, run_with, seconds, tests, tests_with};
 use crate::need::Need;
 
-/// Every lane, in the order they run.
+/// In the order they run.
 pub const LANES: &[Lane] = &[
-    Lane {
-        name: "format",
-        protects: "One way to lay out Rust: a diff shows meaning only.",
-        stage: Stage::Check,
-        needs: &[Need::Rustfmt],
-        steps: &[run("cargo fmt --all --check -- --color never")],
-        limit: seconds(60),
-        full: None,
-    },
-    Lane {
-        name: "dependencies",
-        protects: "The guest half and the host half meet in the ABI and the ring, nowhere else.",
-        stage: Stage::Check,
-        needs: &[],
-        steps: &[Step::Rule(dependencies::check)],
-        limit: seconds(60),
-        full: None,
-    },
-    Lane {
-        name: "unsafe-ledger",
-        protects: "Unsafe stays in its named places, and its count may only fall.",
-        stage: Stage::Check,
-        needs: &[],
-        steps: &[Step::Rule(unsafe_ledger::check)],
-        limit: seconds(60),
-        full: None,
-    },
-    Lane {
-        name: "file-length",
-        protects: "A newcomer can read each file in one sitting.",
-        stage: Stage::Check,
-        needs: &[],
-        steps: &[Step::Rule(file_length::check)],
-        limit: seconds(60),
-        full: None,
-    },
-    Lane {
-        name: "licences",
-        protects: "Nothing is linked whose licence or origin a guest kernel could not accept.",
-        stage: Stage::Check,
-        needs: &[Need::CargoDeny],
-        steps: &[run("cargo deny check licenses bans sources")],
-        limit: seconds(120),
-        full: None,
-    },
-    Lane {
-        name: "clippy",
-        protects: "No warning lives in the host's crates, their tests and benches.",
-        stage: Stage::Check,
-        needs: &[Need::Clippy],
-        steps: &[
-            run("cargo clippy --workspace --exclude unikernel-image --all-targets --all-features -- -D warnings"),
-            run("cargo clippy -p pvkit-guest-drivers --no-default-features -- -D warnings"),
-            run("cargo clippy -p pvkit-guest-drivers --no-default-features --features async -- -D warnings"),
-            run("cargo clippy -p pvkit-guest-drivers --no-default-features --features embedded-io -- -D warnings"),
-            run("cargo clippy -p pvkit --no-default-features -- -D warnings"),
-        ],
-        limit: seconds(600),
-        full: None,
-    },
-    Lane {
-        name: "clippy-guest",
-        protects: "No warning lives in the guest image, and it builds without an operating system.",
-        stage: Stage::Check,
-        needs: &[Need::Clippy, Need::NoneTarget],
-        steps: &[run("cargo clippy -p unikernel-image --target x86_64-unknown-none -- -D warnings")],
-        limit: seconds(300),
-        full: None,
-    },
     Lane {
         name: "tests",
         protects: "Every crate without a lane of its own does what its tests say.",
@@ -211,6 +139,15 @@ pub const LANES: &[Lane] = &[
         needs: &[Need::Valgrind, Need::GungraunRunner],
         steps: &[run("cargo bench -p pvkit-ring --bench instructions")],
         limit: seconds(600),
+        full: None,
+    },
+    Lane {
+        name: "no-panic",
+        protects: "Nothing that a peer writes makes the ring panic: an image of all its functions links without a handler.",
+        stage: Stage::Test,
+        needs: &[Need::NoneTarget],
+        steps: &[tests("cargo test -p pvkit-no-panic --tests")],
+        limit: seconds(300),
         full: None,
     },
     Lane {
