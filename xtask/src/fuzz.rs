@@ -1,7 +1,10 @@
-//! `cargo xtask fuzz`: the fuzz targets under LLVM's fuzzer, one after the other, for a time each.
+//! `cargo xtask fuzz`: the fuzz targets under LLVM's fuzzer, one after the other, for a time each or a number of
+//! executions.
 //!
 //! What was found stays in `target/fuzz/NAME`, so that a second run goes on from there. An input that breaks a target is
 //! kept in `target/fuzz/broken`; it belongs into `tests/fuzz/corpus/NAME`, where the tests on stable call it, too.
+
+mod tally;
 
 use crate::child::{self, End, Interruption};
 use crate::need::Need;
@@ -11,6 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 use std::time::{Duration, Instant};
+use tally::Tally;
 
 /// Where the shims and the kept inputs lie, from the workspace's root.
 const FOLDER: &str = "tests/fuzz";
@@ -21,11 +25,24 @@ const BUILD: Duration = Duration::from_secs(1800);
 /// For a target to end, on top of its time.
 const AROUND: Duration = Duration::from_secs(60);
 
+/// For one run of so many executions, on top of which the fuzzer limits each.
+const SLICE: Duration = Duration::from_secs(86_400);
+/// So many executions are counted at once: if the machine goes down, no more are done again.
+const SLICE_EXECUTIONS: u64 = 50_000;
+
+/// How much of each target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Amount {
+    Seconds(u64),
+    /// In all, those of earlier runs included.
+    Executions(u64),
+}
+
 /// What the developer asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
     only: Vec<String>,
-    seconds: u64,
+    amount: Amount,
     list: bool,
 }
 
@@ -50,13 +67,24 @@ pub fn command() -> Command {
                 .default_value("60")
                 .help("For each target"),
         )
+        .arg(
+            Arg::new("executions")
+                .long("executions")
+                .value_name("N")
+                .value_parser(value_parser!(u64).range(1..))
+                .conflicts_with("seconds")
+                .help("For each target, in all: what an earlier run of the same program did is counted"),
+        )
 }
 
 /// Reads the subcommand's arguments.
 pub fn options(matches: &ArgMatches) -> Options {
     Options {
         only: matches.get_many::<String>("only").into_iter().flatten().cloned().collect(),
-        seconds: matches.get_one("seconds").copied().unwrap_or(60),
+        amount: match matches.get_one("executions") {
+            Some(executions) => Amount::Executions(*executions),
+            None => Amount::Seconds(matches.get_one("seconds").copied().unwrap_or(60)),
+        },
         list: matches.get_flag("list"),
     }
 }
@@ -73,12 +101,23 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
         return Err(format!("{why}; get it with `{}`", crate::need::CARGO_FUZZ_LINE));
     }
     let interruption = Interruption::watch().map_err(|error| format!("signals: {error}"))?;
-    let fuzzer = Fuzzer { workspace: &workspace, interruption: &interruption, seconds: options.seconds };
+    let fuzzer = Fuzzer { workspace: &workspace, interruption: &interruption };
     fuzzer.build()?;
     let mut broken = 0;
     for (index, name) in targets.iter().enumerate() {
-        println!("{name} ({} of {}), {} s", index + 1, targets.len(), options.seconds);
-        if let Err(why) = fuzzer.target(name)? {
+        let place = format!("{} of {}", index + 1, targets.len());
+        let held = match options.amount {
+            Amount::Seconds(seconds) => {
+                println!("{name} ({place}), {seconds} s");
+                fuzzer.for_seconds(name, seconds)?
+            }
+            Amount::Executions(executions) => {
+                let held = fuzzer.executions(name, executions)?;
+                println!("{name} ({place}): {}", Tally::read(&fuzzer.tally(name), &fuzzer.program(name)));
+                held
+            }
+        };
+        if let Err(why) = held {
             broken += 1;
             println!("FAILED: {name}: {why}");
         }
@@ -110,7 +149,6 @@ fn chosen(all: Vec<String>, only: &[String]) -> Result<Vec<String>, String> {
 struct Fuzzer<'all> {
     workspace: &'all Workspace,
     interruption: &'all Interruption,
-    seconds: u64,
 }
 
 impl Fuzzer<'_> {
@@ -131,33 +169,71 @@ impl Fuzzer<'_> {
         }
     }
 
-    /// One target; the inner error is what it found.
-    fn target(&self, name: &str) -> Result<Result<(), String>, String> {
+    fn program(&self, name: &str) -> PathBuf {
+        self.folder().join("build/x86_64-unknown-linux-gnu/release").join(name)
+    }
+
+    fn tally(&self, name: &str) -> PathBuf {
+        self.folder().join(format!("{name}.executions"))
+    }
+
+    /// One target for a time; the inner error is what it found.
+    fn for_seconds(&self, name: &str, seconds: u64) -> Result<Result<(), String>, String> {
+        let limit = Duration::from_secs(seconds) + AROUND;
+        let held = self.target(name, &format!("-max_total_time={seconds}"), limit)?;
+        let text = fs::read_to_string(self.log_of(name)).unwrap_or_default();
+        if let Some(done) = text.lines().rev().find(|line| line.contains("DONE")) {
+            println!("  {}", done.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+        Ok(held)
+    }
+
+    /// One target until so many executions are counted, slice by slice; an interrupted slice counts as far as it tells.
+    fn executions(&self, name: &str, wanted: u64) -> Result<Result<(), String>, String> {
+        loop {
+            let mut tally = Tally::read(&self.tally(name), &self.program(name));
+            let left = wanted.saturating_sub(tally.executions).min(SLICE_EXECUTIONS);
+            if left == 0 {
+                return Ok(Ok(()));
+            }
+            let started = Instant::now();
+            let held = self.target(name, &format!("-runs={left}"), SLICE);
+            let text = fs::read_to_string(self.log_of(name)).unwrap_or_default();
+            let whole = matches!(held, Ok(Ok(())));
+            // A slice that loads more inputs than it may execute does load them all.
+            tally.add(tally::executed(&text).max(if whole { left } else { 0 }), started.elapsed());
+            tally.write(&self.tally(name)).map_err(|error| format!("{name}.executions: {error}"))?;
+            if !whole {
+                return held;
+            }
+        }
+    }
+
+    /// One run of a target; the inner error is what it found.
+    fn target(&self, name: &str, amount: &str, limit: Duration) -> Result<Result<(), String>, String> {
         let corpus = self.folder().join(name);
         let broken = self.folder().join("broken");
         for folder in [&corpus, &broken] {
             fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         }
-        let program = self.folder().join("build/x86_64-unknown-linux-gnu/release").join(name);
-        let mut command = process::Command::new(program);
-        command.arg(format!("-max_total_time={}", self.seconds)).args(INPUT_LIMITS);
+        let mut command = process::Command::new(self.program(name));
+        command.arg(amount).args(INPUT_LIMITS);
         command.arg(format!("-artifact_prefix={}/{name}-", broken.display())).arg(&corpus);
         let kept = self.workspace.root.join(FOLDER).join("corpus").join(name);
         command.args(kept.is_dir().then_some(kept)).current_dir(self.folder());
         let log = self.log(name)?;
-        let ended = self.wait(command, &log, Duration::from_secs(self.seconds) + AROUND)?;
-        let text = fs::read_to_string(&log).unwrap_or_default();
-        if let Some(done) = text.lines().rev().find(|line| line.contains("DONE")) {
-            println!("  {}", done.split_whitespace().collect::<Vec<_>>().join(" "));
-        }
-        Ok(match ended {
+        Ok(match self.wait(command, &log, limit)? {
             None => Ok(()),
             Some(why) => Err(format!("{why}; the input is in {}, the output:\n{}", broken.display(), tail(&log))),
         })
     }
 
+    fn log_of(&self, name: &str) -> PathBuf {
+        self.folder().join(format!("{name}.log"))
+    }
+
     fn log(&self, name: &str) -> Result<PathBuf, String> {
-        let log = self.folder().join(format!("{name}.log"));
+        let log = self.log_of(name);
         fs::create_dir_all(self.folder()).map_err(|error| format!("{}: {error}", self.folder().display()))?;
         fs::write(&log, "").map_err(|error| format!("{}: {error}", log.display()))?;
         Ok(log)
