@@ -82,6 +82,9 @@ fn what_cannot_be_is_answered_with_an_error() {
     }
     // A file is no eventfd: reading it might take for ever.
     refused(Message::OpenQueue(queue(1)), &[plain.as_fd(), bell.as_fd()], CallError::INVALID);
+    // An epoll has no file type either, and stays readable.
+    let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
+    refused(Message::OpenQueue(queue(1)), &[epoll.as_fd(), bell.as_fd()], CallError::INVALID);
 }
 
 #[test]

@@ -96,7 +96,11 @@ impl Connection {
         end
     }
 
-    fn step(&mut self) -> Result<(), End> {
+    /// The next message, and its answer.
+    ///
+    /// # Errors
+    /// Why the connection ends.
+    pub fn step(&mut self) -> Result<(), End> {
         self.wait_for_turn()?;
         let packet = self.next()?;
         self.count(Count::Message);
@@ -291,13 +295,16 @@ impl Connection {
         let mut holdings = self.holdings();
         let window = holdings.window.clone().ok_or(CallError::FAULT)?;
         for fd in [&doorbell, &interrupt] {
-            // An eventfd has no file type; anything else might make its reader wait for ever.
+            // An eventfd has no file type; a file that has one might make its reader wait for ever.
             let about = rustix::fs::fstat(fd).map_err(|_| CallError::INVALID)?;
             if FileType::from_raw_mode(about.st_mode) != FileType::Unknown {
                 return Err(CallError::INVALID);
             }
             let flags = rustix::fs::fcntl_getfl(fd).map_err(|_| CallError::INVALID)?;
             rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK).map_err(|_| CallError::INVALID)?;
+            // Others without a type might be readable for ever (an epoll that watches something): they take no number, and
+            // this one changes nothing.
+            rustix::io::write(fd, &0_u64.to_ne_bytes()).map_err(|_| CallError::INVALID)?;
         }
         let (daemon, name) = (Arc::clone(&self.daemon), format!("{}, device {}", holdings.name, asked.device));
         let (queue, enter) = (asked.queue, Arc::clone(&self.daemon.enter));
