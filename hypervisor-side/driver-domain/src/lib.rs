@@ -18,6 +18,9 @@
 
 pub mod client;
 pub mod daemon;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod protocol;
 mod socket;
 mod window;

@@ -14,7 +14,10 @@
     reason = "a target says by a panic what is wrong"
 )]
 
+mod domain;
 mod frames;
+mod grant_use;
+mod grants;
 mod guest;
 mod hypervisor;
 mod images;
@@ -22,6 +25,7 @@ mod input;
 mod networks;
 mod options;
 mod queues;
+mod raw_disk;
 mod receive;
 mod reference;
 mod rings;
@@ -38,6 +42,8 @@ pub const TARGETS: &[Target] = &[
     ("hypercalls", hypervisor::hypercalls),
     ("bus_messages", hypervisor::bus_messages),
     ("platform_function", hypervisor::platform_function),
+    ("grants", grants::life),
+    ("grants_in_flight", grant_use::in_flight),
     ("block_queue", queues::block),
     ("block_ring", queues::block_ring),
     ("console_queue", queues::console),
@@ -62,6 +68,11 @@ pub const TARGETS: &[Target] = &[
     ("api_line", options::api_line),
     ("guest_image", images::guest_image),
     ("stock_kernel", images::stock_kernel),
+    ("raw_disk", raw_disk::image),
+    // What the two sides of a driver domain can say to each other.
+    ("hostile_monitor", domain::hostile_monitor),
+    ("hostile_daemon", domain::hostile_daemon),
+    ("returned_offer", domain::covers),
     // What a host can write, seen by the guest drivers.
     ("guest_boot_info", guest::boot_info),
     ("guest_bus", guest::bus),

@@ -1,6 +1,7 @@
 //! Every fuzz target as a property test: bytes of proptest's, and the inputs that are kept.
 //!
 //! `PVKIT_FUZZ_CASES` says how many cases of each target (default 200); more take as long as they take.
+//! `PVKIT_FUZZ_ONLY` names the targets that are to be called, separated by commas.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -76,7 +77,11 @@ fn hold(&(name, target): &Target) {
 
 #[test]
 fn every_target_holds_for_any_bytes() {
-    TARGETS.iter().for_each(hold);
+    let only = std::env::var("PVKIT_FUZZ_ONLY").unwrap_or_default();
+    let only: Vec<&str> = only.split(',').filter(|name| !name.is_empty()).collect();
+    let chosen = |(name, _): &&Target| only.is_empty() || only.contains(name);
+    assert!(TARGETS.iter().any(|target| chosen(&target)), "no target is called {only:?}");
+    TARGETS.iter().filter(chosen).for_each(hold);
 }
 
 #[test]

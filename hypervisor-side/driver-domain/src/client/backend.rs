@@ -57,11 +57,18 @@ impl Backend {
     /// # Errors
     /// Nobody is there, or it is someone else.
     pub fn connect(path: &Path, name: &str) -> Result<Arc<Self>, BackendError> {
+        Self::over(Link::open(path, name)?, path, name)
+    }
+
+    /// Over a connection that has been greeted.
+    ///
+    /// # Errors
+    /// No descriptors are to be had.
+    pub(super) fn over(link: Link, path: &Path, name: &str) -> Result<Arc<Self>, BackendError> {
         let system = |error: io::Error| {
             let errno = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
             BackendError::Socket(errno.into())
         };
-        let link = Link::open(path, name)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| system(error.into()))?;
         let leave = Bell::new().map_err(system)?;
         Ok(Arc::new(Self {

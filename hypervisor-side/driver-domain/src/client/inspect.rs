@@ -44,7 +44,14 @@ pub struct Served {
 /// # Errors
 /// Nobody is there, it speaks another protocol, or a monitor is being served for longer than anybody waits.
 pub fn inspect(socket: &Path) -> Result<Inspection, BackendError> {
-    let mut link = Link::open(socket, &format!("an operator (process {})", std::process::id()))?;
+    all(&mut Link::open(socket, &format!("an operator (process {})", std::process::id()))?)
+}
+
+/// As the daemon says: [`MAX_MONITORS`] times [`MAX_DEVICES`] at most.
+///
+/// # Errors
+/// As for [`inspect`].
+pub(super) fn all(link: &mut Link) -> Result<Inspection, BackendError> {
     let mut all = Vec::new();
     while all.len() < MAX_MONITORS * MAX_DEVICES {
         let message = Message::Inspect(Inspect { place: all.len() as u32, reserved: 0 });

@@ -12,6 +12,8 @@
 
 mod backend;
 mod covers;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod inspect;
 mod keeper;
 mod link;

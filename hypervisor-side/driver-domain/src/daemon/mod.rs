@@ -8,6 +8,8 @@
 mod connection;
 mod device;
 mod export;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod holdings;
 mod peers;
 mod quotas;
