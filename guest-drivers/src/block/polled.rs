@@ -124,7 +124,10 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
                 self.published(1, notify);
                 Ok(ticket)
             }
-            Err(error) => Err(Rejected { request, error }),
+            Err(error) => {
+                self.link.refused(&error);
+                Err(Rejected { request, error })
+            }
         }
     }
 
@@ -157,6 +160,9 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         let count = batch.len();
         let notify = batch.commit();
         self.published(count, notify);
+        if let Err(Rejected { error, .. }) = &rejected {
+            self.link.refused(error);
+        }
         rejected
     }
 

@@ -60,6 +60,12 @@ pub struct QueueCounters {
     pub completions: u64,
     /// Doorbells rung.
     pub doorbells: u64,
+    /// Publications that needed none, because the host was looking.
+    pub suppressed: u64,
+    /// Times that a caller was told that the queue is full.
+    pub full: u64,
+    /// Times that the host broke the ring's protocol.
+    pub faults: u64,
     /// Sleeps.
     pub waits: u64,
     /// Sleeps that ended by their deadline although work was visible: a lost wake-up each.
@@ -138,7 +144,20 @@ impl<'p, P: Platform, const N: usize, const C: usize> Link<'p, P, N, C> {
         if notify.is_needed() && self.doorbell.kind != DoorbellKind::NONE {
             self.counters.doorbells += 1;
             self.platform.doorbell(self.doorbell);
+        } else if count > 0 {
+            self.counters.suppressed += 1;
         }
+    }
+
+    /// A caller's request was not accepted.
+    pub(crate) fn refused(&mut self, error: &RequestError) {
+        self.counters.full += u64::from(*error == RequestError::Full);
+    }
+
+    /// The host broke the protocol; a queue that is latched by it says so again and again.
+    fn faulty(counters: &mut QueueCounters, fault: pvkit_ring::PeerFault) -> HostFault {
+        counters.faults += u64::from(fault != pvkit_ring::PeerFault::Latched);
+        HostFault::Ring(fault)
     }
 
     /// The next completion that is there already.
@@ -162,7 +181,7 @@ impl<'p, P: Platform, const N: usize, const C: usize> Link<'p, P, N, C> {
             Some(held) => Some(held),
             // Nobody is told any more of a host that broke the protocol and is gone.
             None if over => self.queue.take_wide().ok().flatten(),
-            None => self.queue.take_wide().map_err(HostFault::Ring)?,
+            None => self.queue.take_wide().map_err(|fault| Self::faulty(&mut self.counters, fault))?,
         };
         if over && taken.is_none() {
             self.drains = false;
@@ -240,6 +259,6 @@ impl<'p, P: Platform, const N: usize, const C: usize> Link<'p, P, N, C> {
                 !matches!(found, Ok(None))
             });
         }
-        found.map_err(HostFault::Ring)
+        found.map_err(|fault| Self::faulty(&mut self.counters, fault))
     }
 }

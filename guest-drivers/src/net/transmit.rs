@@ -91,6 +91,9 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> NetTx<'p, P, N, PAGES>
         let count = batch.len();
         let notify = batch.commit();
         self.link.published(count, notify);
+        if let Err(error) = &ended {
+            self.link.refused(error);
+        }
         (count, ended)
     }
 

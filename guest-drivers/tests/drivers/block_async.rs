@@ -308,6 +308,7 @@ fn a_completion_of_another_id_ends_every_future_with_the_fault_and_quarantines_t
         assert_eq!(poll(&mut later, Waker::noop()), Poll::Ready(Err(fault)));
         let mut bottom = pin!(disk.bottom_half());
         assert_eq!(poll(&mut bottom, Waker::noop()), Poll::Ready(fault));
+        assert_eq!(disk.counters().faults, 1);
     }
 }
 

@@ -176,3 +176,24 @@ fn what_completed_before_the_backend_went_is_told_as_completed() {
     assert!(memory.live() < before, "the rings are free");
     assert_eq!(memory.leaked(), 0);
 }
+
+#[test]
+fn publications_without_a_doorbell_and_refusals_for_want_of_room_are_counted() {
+    let platform = with_disk();
+    let (_bus, mut disk) = open_disk(&platform);
+    let before = disk.counters();
+    // It hears the first one and does not go to sleep again.
+    platform.calls.host().deaf = true;
+    let request = || Request::read(0, PAGE_SIZE as u32, buffer(&platform, 1));
+    for _ in 0..3 {
+        disk.submit(request()).unwrap();
+    }
+    let counted = disk.counters();
+    assert_eq!((counted.doorbells - before.doorbells, counted.suppressed - before.suppressed), (1, 2));
+    assert_eq!(counted.full, 0);
+    let rejected = disk.submit_batch((0..40).map(|_| request()), |_| ()).unwrap_err();
+    assert_eq!(rejected.error, RequestError::Full);
+    assert_eq!(disk.submit(request()).unwrap_err().error, RequestError::Full);
+    let counted = disk.counters();
+    assert_eq!((counted.requests - before.requests, counted.full, counted.suppressed - before.suppressed), (32, 2, 3));
+}

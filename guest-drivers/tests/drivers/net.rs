@@ -91,6 +91,7 @@ fn sending_is_full_at_the_depth_and_goes_on_when_the_host_has_taken_frames() {
         pair.transmit.send(&frame(64), PLAIN).unwrap();
     }
     assert_eq!(pair.transmit.send(&frame(64), PLAIN), Err(RequestError::Full));
+    assert_eq!(pair.transmit.queue_counters().full, 1);
     pair.transmit.wait(LATE).unwrap();
     pair.transmit.send(&frame(64), PLAIN).unwrap();
     assert_eq!(pair.transmit.outstanding(), 1);
