@@ -14,6 +14,7 @@ mod asynchronous;
 mod blocking;
 mod geometry;
 mod over;
+mod poison;
 mod polled;
 mod recovery;
 mod request;
@@ -23,6 +24,7 @@ mod stage;
 pub use asynchronous::{AsyncBlock, Ended, Operation};
 pub use geometry::Geometry;
 pub use over::Over;
+pub use poison::Suspicion;
 pub use polled::{Completed, Progress, Rejected};
 pub use request::Request;
 
@@ -31,6 +33,7 @@ use crate::bus::Bus;
 use crate::device::{GrantPolicy, Link, QueueCounters, Sealed, Wanted};
 use crate::error::{BusError, HostFault, RequestError};
 use crate::platform::Platform;
+use poison::Lives;
 use polled::{Pending, Slot};
 use pvkit_abi::PAGE_SIZE;
 use pvkit_abi::block::BlockFeatures;
@@ -49,6 +52,7 @@ pub struct Block<'p, P: Platform, const N: usize = 32, const PAGES: usize = 16> 
     outstanding: usize,
     /// What is in flight when the backend goes waits for [`Block::recover`].
     replays: bool,
+    lives: Lives,
     /// The blocking calls' buffer, while none of them is under way.
     bounce: Option<Buffer<'p, P, PAGES>>,
 }
@@ -81,6 +85,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
                 pending: Pending::new(),
                 outstanding: 0,
                 replays: false,
+                lives: Lives::new(),
                 bounce: None,
             }),
             Err(fault) => {

@@ -7,7 +7,7 @@
 //! *Waiting.* For the queue and the bus together: both event words are armed, both are looked at once more, then it sleeps. Nothing
 //! is polled by the clock.
 
-use super::{Block, Completed, Geometry, Request};
+use super::{Block, Completed, Geometry, Request, poison};
 use crate::buffer::Buffer;
 use crate::bus::Bus;
 use crate::device::bus_failure;
@@ -115,11 +115,19 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Over<'_, 'p, P, N, PAG
             self.disk.bounce = buffer;
             return Err(Misuse::RequestsInFlight.into());
         }
+        let mut lives = 0;
         loop {
             let Some(request) = make(buffer.take()) else { return Err(RequestError::Disconnected) };
             buffer = match self.disk.submit(request) {
                 Ok(ticket) => match self.ended(&ticket, deadline)? {
-                    Completed { result: Err(RequestError::Disconnected), buffer, .. } => buffer,
+                    Completed { result: Err(RequestError::Disconnected), buffer, .. } => {
+                        lives += 1;
+                        if self.disk.lives.suspicion.is_some_and(|suspicion| suspicion.is_sure_after(lives)) {
+                            self.disk.bounce = buffer;
+                            return Err(poison::KILLS);
+                        }
+                        buffer
+                    }
                     Completed { result: Err(error), buffer, .. } => {
                         self.disk.bounce = buffer;
                         return Err(error);

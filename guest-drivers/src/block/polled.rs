@@ -91,11 +91,6 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Pending<'p, P, N, PAGE
         count
     }
 
-    /// Takes a request back that was not published.
-    pub(super) fn withdraw(&mut self, id: u16) -> Option<Request<'p, P, PAGES>> {
-        Some(self.slots.get_mut(usize::from(id))?.take()?.request)
-    }
-
     /// Keeps a request that is about to be published. `id` is free, and below the depth, which is at most `N`.
     pub(super) fn keep(&mut self, id: u16, request: &mut Request<'p, P, PAGES>) {
         if let Some(slot) = self.slots.get_mut(usize::from(id)) {
@@ -109,7 +104,8 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
     /// Publishes one request, and rings if the host sleeps.
     ///
     /// # Errors
-    /// The request comes back with the reason. [`RequestError::Full`]: poll first.
+    /// The request comes back with the reason. [`RequestError::Full`]: poll first, also while requests are submitted one at a
+    /// time ([`super::Suspicion`]).
     pub fn submit(&mut self, request: Request<'p, P, PAGES>) -> Result<Ticket, Rejected<'p, P, PAGES>> {
         let mut request = request;
         let rules = self.rules();
@@ -117,6 +113,9 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
             Ok(queue) => queue,
             Err(error) => return Err(Rejected { request, error }),
         };
+        if self.lives.alone.is_some() {
+            return Err(Rejected { request, error: RequestError::Full });
+        }
         let mut batch = queue.batch();
         match rules.stage(&mut batch, &mut self.pending, &mut request) {
             Ok(ticket) => {
@@ -146,6 +145,10 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
             Ok(queue) => queue,
             Err(error) => return requests.next().map_or(Ok(()), |request| Err(Rejected { request, error })),
         };
+        if self.lives.alone.is_some() {
+            let refuse = |request| Err(Rejected { request, error: RequestError::Full });
+            return requests.next().map_or(Ok(()), refuse);
+        }
         let mut batch = queue.batch();
         let mut rejected = Ok(());
         for mut request in requests {
@@ -264,6 +267,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         let slot = self.pending.slots.get_mut(usize::from(id)).and_then(Option::take);
         // The ring vouches that the id was in flight.
         let Some(Slot { request, abandoned, .. }) = slot else { return Ok(None) };
+        self.next_alone(id);
         let Request { op, length, buffer, .. } = request;
         if let Some(buffer) = &buffer {
             buffer.hand_back();

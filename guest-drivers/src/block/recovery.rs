@@ -33,7 +33,8 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
 
     /// Waits until the backend is back, opens the disk anew, and submits again what was kept. `on_completed` gets what had
     /// completed before, and what the disk cannot do any more. Says how many were submitted again; none, if the queue is not
-    /// over. May be called again after an error: nothing is lost by one.
+    /// over. May be called again after an error: nothing is lost by one. A request that the backend dies of, again and again, is
+    /// given up with an I/O error: [`super::Suspicion`].
     ///
     /// # Errors
     /// [`RequestError::TimedOut`]; `Disconnected` for a disk that is gone for good or is less than it was, `Refused` if the host
@@ -53,6 +54,9 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
             return Err(Misuse::RequestsInFlight.into());
         }
         while let Some(completed) = self.take()? {
+            on_completed(completed);
+        }
+        if let Some(completed) = self.count_life() {
             on_completed(completed);
         }
         self.reconnect(bus, deadline)?;
@@ -83,6 +87,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
             Some(Ok((geometry, ..))) if geometry.logical_block == self.geometry.logical_block => {
                 link.drain_after_the_end();
                 self.geometry = geometry;
+                self.lives.alone = None;
                 let mut over = link;
                 core::mem::swap(&mut over, &mut self.link);
                 // A port that the host keeps is lost, no more.
@@ -123,7 +128,7 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         if self.link.platform().now() < deadline { Ok(()) } else { Err(RequestError::TimedOut) }
     }
 
-    /// Submits again what the fresh queue does not have, under the ids that it was submitted with.
+    /// Submits again what the fresh queue does not have, under the ids that it was submitted with; says how much that is.
     fn replay(&mut self, mut on_completed: impl FnMut(Completed<'p, P, PAGES>)) -> Result<u32, RequestError> {
         let rules = self.rules();
         for (id, slot) in (0u16..).zip(self.pending.slots.iter_mut()) {
@@ -135,20 +140,28 @@ impl<'p, P: Platform, const N: usize, const PAGES: usize> Block<'p, P, N, PAGES>
         }
         let mut ids = [0; N];
         let count = self.pending.in_order(&mut ids);
-        let ids = ids.get(..count).unwrap_or_default();
+        self.submit_again(ids.get(..count).unwrap_or_default(), self.lives.one_at_a_time())?;
+        Ok(count as u32)
+    }
+
+    /// Publishes what is in these slots, in this order; only the first one if it is to be `alone`. All were judged before.
+    pub(super) fn submit_again(&mut self, ids: &[u16], alone: bool) -> Result<(), RequestError> {
+        let rules = self.rules();
         let queue = self.link.usable()?;
         if !queue.lead_with(ids.iter().copied()) {
             return Err(Misuse::RequestsInFlight.into());
         }
         let mut batch = queue.batch();
-        for id in ids {
-            let Some(mut request) = self.pending.withdraw(*id) else { continue };
-            // It was judged, and there is a slot for it: those before it have theirs.
-            rules.stage(&mut batch, &mut self.pending, &mut request)?;
+        for id in ids.iter().take(if alone { 1 } else { N }) {
+            if let Some(Some(slot)) = self.pending.slots.get(usize::from(*id)) {
+                rules.reserve(&mut batch, &slot.request)?;
+            }
         }
+        let count = batch.len();
         let notify = batch.commit();
         self.link.published(count, notify);
         self.link.counters.replays += count as u64;
-        Ok(count as u32)
+        self.lives.alone = ids.first().copied().filter(|_| alone);
+        Ok(())
     }
 }

@@ -28,14 +28,24 @@ impl Rules {
         pending: &mut Pending<'p, P, N, PAGES>,
         request: &mut Request<'p, P, PAGES>,
     ) -> Result<Ticket, RequestError> {
-        let described = self.judge(request)?;
+        self.check(request)?;
+        let ticket = self.reserve(batch, request)?;
+        pending.keep(ticket.id(), request);
+        Ok(ticket)
+    }
+
+    /// Describes a request that was judged, and reserves its slot.
+    pub(super) fn reserve<P: Platform, const N: usize, const PAGES: usize>(
+        &self,
+        batch: &mut Batch<'_, SharedPages, N>,
+        request: &Request<'_, P, PAGES>,
+    ) -> Result<Ticket, RequestError> {
+        let described = self.describe(request)?;
         // Without the feature a write is durable at its completion anyway.
         let fua = request.fua && self.features.contains(BlockFeatures::FLUSH);
         let fua = if fua { RequestFlags::FUA } else { RequestFlags::empty() };
         let words = [request.position, described.word2, described.word3];
-        let ticket = batch.reserve(request.op.0, described.flags() | fua, described.aux, words)?;
-        pending.keep(ticket.id(), request);
-        Ok(ticket)
+        Ok(batch.reserve(request.op.0, described.flags() | fua, described.aux, words)?)
     }
 
     /// Whether it may be submitted, and how its memory is named.

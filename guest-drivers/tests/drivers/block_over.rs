@@ -2,7 +2,7 @@
 
 use super::*;
 use pvkit_abi::bus::{DeviceState, Kind as MessageKind, StateChanged};
-use pvkit_abi::status::CallError;
+use pvkit_abi::status::{CallError, Status};
 use pvkit_guest_drivers::error::RequestError;
 use pvkit_guest_drivers::fake::Stored;
 use zerocopy::IntoBytes;
@@ -109,9 +109,10 @@ fn a_host_that_goes_and_comes_for_ever_costs_a_deadline() {
 }
 
 #[test]
-fn a_backend_that_dies_with_each_request_costs_a_deadline_although_every_reopening_works() {
+fn a_backend_that_dies_with_each_request_costs_a_deadline_if_no_request_is_suspected() {
     let platform = with_disk();
     let (mut bus, mut disk) = open_disk(&platform);
+    disk.suspect(None);
     let mut host = platform.calls.host();
     host.deaf = true;
     for _ in 0..1000 {
@@ -214,4 +215,30 @@ fn a_backend_that_goes_while_the_disk_is_opened_costs_no_page() {
         disk.over(&mut bus).write(0, &[2; 512], LATE).unwrap();
         assert_eq!((memory.live(), memory.leaked()), (before, 0), "{answers}");
     }
+}
+
+#[test]
+fn a_request_that_kills_the_backend_five_times_is_an_error_and_the_disk_works_on() {
+    let platform = with_disk();
+    let memory = platform.pages.0.clone();
+    let (mut bus, mut disk) = open_disk(&platform);
+    disk.write(0, &[1; 512], LATE).unwrap();
+    let before = memory.live();
+    for (kills, survives) in [(4, true), (5, false), (4, true)] {
+        let mut host = platform.calls.host();
+        host.deaf = true;
+        for left in (0..kills).rev() {
+            host.happenings.push_back(Box::new(move |host| {
+                host.deaf = left > 0;
+                host.disconnect(1);
+                host.reconnect(1);
+            }));
+        }
+        drop(host);
+        let expected = if survives { Ok(()) } else { Err(RequestError::Io { status: Status::IO_ERROR, detail: 0 }) };
+        assert_eq!(disk.over(&mut bus).write(0, &[7; 512], LATE), expected, "{kills}");
+        assert!(platform.calls.host().happenings.is_empty());
+    }
+    disk.over(&mut bus).write(0, &[8; 512], LATE).unwrap();
+    assert_eq!((memory.live(), memory.leaked()), (before, 0));
 }

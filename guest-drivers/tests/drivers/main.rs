@@ -4,6 +4,7 @@ mod block_async;
 mod block_async_recovery;
 mod block_blocking;
 mod block_over;
+mod block_poison;
 mod block_polled;
 mod block_recovery;
 mod bus;

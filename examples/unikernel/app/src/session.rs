@@ -7,12 +7,16 @@ use alloc::rc::Rc;
 use core::cell::RefCell;
 use pvkit_abi::bus::Class;
 use pvkit_abi::net::NetFeatures;
+use pvkit_guest_drivers::block::Suspicion;
 use pvkit_guest_drivers::net::{Net, NetOptions};
 use pvkit_guest_drivers::platform::Platform;
 use pvkit_guest_drivers::{Block, Bus, Console, GrantPolicy, Sealed};
 
 /// How long the host may take to answer, in nanoseconds.
 pub(crate) const PATIENCE_NS: u64 = 30_000_000_000;
+
+/// A daemon that is killed faster than it completes a request is what this guest is to show; the request's fault it hardly is.
+const HARDLY: Suspicion = Suspicion { restarts: 3, kills: 100 };
 
 /// An open session.
 pub(crate) struct Session<'p, P: Platform> {
@@ -45,7 +49,8 @@ impl<'p, P: Platform> Session<'p, P> {
     ) -> Result<Block<'p, P, N, PAGES>, Failure> {
         let device = self.find(Class::BLOCK, instance).ok_or(Failure::NoDisk(instance))?;
         let deadline = self.deadline();
-        let disk = Block::open(&mut self.bus.borrow_mut(), device, depth, GrantPolicy::Extent, deadline)?;
+        let mut disk = Block::open(&mut self.bus.borrow_mut(), device, depth, GrantPolicy::Extent, deadline)?;
+        disk.suspect(Some(HARDLY));
         self.print_sealed("disk", instance, disk.sealed());
         let hypercalls = self.bus.borrow().counters().hypercalls;
         self.terminal.line(format_args!("negotiated hypercalls={hypercalls}"));
