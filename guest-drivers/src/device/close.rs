@@ -28,9 +28,10 @@ impl<P: Platform, const N: usize, const C: usize> Link<'_, P, N, C> {
         Some(device.offer.config)
     }
 
-    /// The host says that the queue's epoch is over, whatever became of a `CLOSE` or was told of its backend before.
+    /// The host says that the queue's epoch is over, whatever was told of its backend before. After a `CLOSE` that failed that
+    /// is no promise: then the memory stays with the host.
     fn ended(&mut self) {
-        if !self.is_detached() {
+        if matches!(self.life, Life::Open | Life::Gone) {
             self.detach();
         }
     }
@@ -55,7 +56,7 @@ impl<P: Platform, const N: usize, const C: usize> Link<'_, P, N, C> {
     pub(crate) fn close(&mut self, bus: &mut Bus<'_, P>, deadline: u64) -> Result<(), BusError> {
         if !self.is_detached() {
             // Until the host confirms it, nobody can tell.
-            self.life = Life::Gone;
+            self.life = Life::Kept;
             close_device(bus, &self.sealed, deadline)?;
             self.detach();
         }
@@ -68,7 +69,9 @@ impl<P: Platform, const N: usize, const C: usize> Link<'_, P, N, C> {
             Life::Open => {}
             Life::Gone if self.life == Life::Open => self.life = Life::Gone,
             Life::Gone => {}
-            Life::Detached => self.ended(),
+            Life::Kept if !self.is_detached() => self.life = Life::Kept,
+            Life::Detached if !self.is_detached() => self.detach(),
+            Life::Kept | Life::Detached => {}
         }
     }
 

@@ -15,7 +15,7 @@ pub(crate) use grant::Grant;
 pub use grant::GrantPolicy;
 pub(crate) use offer::choose;
 pub(crate) use open::{Failed, Place, Wanted, accept};
-pub(crate) use reopen::{bus_failure, is_back, is_past, when_back};
+pub(crate) use reopen::{bus_failure, is_back, is_over_for_close, when_back};
 
 use crate::error::{HostFault, RequestError};
 use crate::page_list::PageList;
@@ -85,6 +85,8 @@ pub(crate) enum Life {
     Open,
     /// No requests are served any more, and the host may still write to what it was given.
     Gone,
+    /// As `Gone`, by a `CLOSE` that the host did not confirm: it keeps what it was given, whatever it says afterwards.
+    Kept,
     /// The host confirmed that it is drained and detached: all memory is the guest's, the ring pages are free.
     Detached,
 }

@@ -1,6 +1,6 @@
 //! Opening a device: `ACCEPT`, then `GRANT_SHARE` and `OPEN_QUEUE` with one kick.
 
-use super::{Grant, GrantPolicy, Life, Link, QueueCounters, RING_PAGES, Sealed, grant, is_past, offer};
+use super::{Grant, GrantPolicy, Life, Link, QueueCounters, RING_PAGES, Sealed, grant, is_over_for_close, offer};
 use crate::bus::{Bus, message};
 use crate::error::{BusError, HostFault, Misuse};
 use crate::page_list::PageList;
@@ -77,9 +77,9 @@ impl<'p, P: Platform, const N: usize> Link<'p, P, N> {
             }
             Err(Failed { error, pages_are_ours }) => {
                 // The device was accepted: whatever went wrong since, it is given back.
-                let closed = super::close::close_device(bus, &sealed, wanted.deadline).is_ok();
+                let closed = super::close::close_device(bus, &sealed, wanted.deadline);
                 // A backend that was lost meanwhile is no reason to leak: its epoch is over.
-                let closed = closed || is_past(bus, &sealed);
+                let closed = closed.is_ok() || is_over_for_close(bus, &sealed, closed);
                 if pages_are_ours || closed {
                     rings.free(platform);
                 }

@@ -12,10 +12,16 @@ pub(crate) fn is_back<P: Platform>(bus: &Bus<'_, P>, sealed: &Sealed) -> bool {
     bus.device(sealed.device).is_some_and(|device| device.state == DeviceState::OFFERED && device.epoch > sealed.epoch)
 }
 
-/// Whether the host named a later epoch than the one that was `sealed`, or took the device away: only when whatever was opened
-/// in that one is detached.
-pub(crate) fn is_past<P: Platform>(bus: &mut Bus<'_, P>, sealed: &Sealed) -> bool {
-    bus.poll().is_ok() && bus.device(sealed.device).is_none_or(|device| device.epoch > sealed.epoch)
+/// Whether a `CLOSE` failed only because the backend was lost before it: the host refused it as stale, and names a later epoch or
+/// took the device away, which it does when whatever was opened is detached.
+pub(crate) fn is_over_for_close<P: Platform>(
+    bus: &mut Bus<'_, P>,
+    sealed: &Sealed,
+    closed: Result<(), BusError>,
+) -> bool {
+    closed == Err(BusError::Refused(CallError::STALE))
+        && bus.poll().is_ok()
+        && bus.device(sealed.device).is_none_or(|device| device.epoch > sealed.epoch)
 }
 
 /// Waits until the device is offered anew and `open` has taken it. Lies cost the deadline: an offer of an older epoch is none,

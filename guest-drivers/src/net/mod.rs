@@ -36,9 +36,7 @@ pub use receive::{NetRx, ReceiveCounters, Received};
 pub use transmit::{NetTx, TransmitCounters};
 
 use crate::bus::Bus;
-use crate::device::{
-    Failed, GrantPolicy, Life, Link, Place, RING_PAGES, Sealed, Wanted, accept, choose, close_device, is_past,
-};
+use crate::device::{Failed, GrantPolicy, Life, Link, Place, RING_PAGES, Sealed, Wanted, accept, choose, close_device};
 use crate::error::{BusError, HostFault, Misuse, RequestError};
 use crate::page_list::PageList;
 use crate::platform::Platform;
@@ -165,12 +163,7 @@ impl<'p, P: Platform, const N: usize, const PAIRS: usize, const PAGES: usize> Ne
         let mut rings = PageList::new();
         let connected = self.connect_queues(bus, wanted, &mut rings);
         connected.map_err(|Failed { error, pages_are_ours }| {
-            let closed = self.close(bus, wanted.deadline);
-            if closed.is_err() && is_past(bus, &self.sealed) {
-                self.life = Life::Detached;
-                self.spread();
-                let _ = self.close(bus, wanted.deadline);
-            }
+            self.give_up(bus, wanted.deadline);
             if pages_are_ours || self.life == Life::Detached {
                 rings.free(bus.platform());
             }
@@ -257,7 +250,7 @@ impl<'p, P: Platform, const N: usize, const PAIRS: usize, const PAGES: usize> Ne
     pub fn refresh(&mut self, bus: &Bus<'p, P>) -> Result<bool, RequestError> {
         let device = bus.device(self.sealed.device);
         match device {
-            _ if self.life == Life::Detached => {}
+            _ if matches!(self.life, Life::Detached | Life::Kept) => {}
             None => self.life = Life::Detached,
             Some(device) if device.epoch > self.sealed.epoch => self.life = Life::Detached,
             Some(device) if device.state == DeviceState::DISCONNECTED => self.life = Life::Gone,
@@ -283,7 +276,7 @@ impl<'p, P: Platform, const N: usize, const PAIRS: usize, const PAGES: usize> Ne
     pub fn close(&mut self, bus: &mut Bus<'p, P>, deadline: u64) -> Result<(), BusError> {
         if self.life != Life::Detached {
             // Until the host confirms it, nobody can tell.
-            self.life = Life::Gone;
+            self.life = Life::Kept;
             self.spread();
             close_device(bus, &self.sealed, deadline)?;
             self.life = Life::Detached;

@@ -9,7 +9,7 @@
 
 use super::{LinkState, Net, NetRx, NetTx, Pair};
 use crate::bus::Bus;
-use crate::device::{Life, Wanted, accept, bus_failure, choose, is_back, is_past, when_back};
+use crate::device::{Life, Wanted, accept, bus_failure, choose, is_back, is_over_for_close, when_back};
 use crate::error::{BusError, Misuse, RequestError};
 use crate::platform::Platform;
 
@@ -78,11 +78,13 @@ impl<'p, P: Platform, const N: usize, const PAIRS: usize, const PAGES: usize> Ne
         self.set_anew(bus, deadline)
     }
 
-    /// Lost again, or not to be had as it was.
-    fn give_up(&mut self, bus: &mut Bus<'p, P>, deadline: u64) {
-        if self.close(bus, deadline).is_err() && is_past(bus, &self.sealed) {
+    /// What was begun is given back, also to a host that has lost the backend meanwhile.
+    pub(super) fn give_up(&mut self, bus: &mut Bus<'p, P>, deadline: u64) {
+        let closed = self.close(bus, deadline);
+        if is_over_for_close(bus, &self.sealed, closed) {
             self.life = Life::Detached;
-            self.spread();
+            // Its ports are left.
+            let _ = self.close(bus, deadline);
         }
     }
 }

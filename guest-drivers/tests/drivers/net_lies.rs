@@ -217,6 +217,21 @@ fn when_the_host_refuses_to_close_nothing_is_freed() {
 }
 
 #[test]
+fn after_a_close_that_failed_a_new_epoch_frees_nothing() {
+    let platform = with_net(1, 1500);
+    let (mut bus, mut net, mut pair) = open(&platform);
+    platform.calls.host().answers_left = 0;
+    assert_eq!(net.close(&mut bus, 1 << 22), Err(BusError::TimedOut));
+    let live = platform.pages.0.live();
+    platform.calls.host().disconnect(1);
+    platform.calls.host().reconnect(1);
+    bus.poll().unwrap();
+    net.refresh(&bus).unwrap();
+    pair.follow(&net).unwrap();
+    assert_eq!((net.is_over(), platform.pages.0.live()), (false, live));
+}
+
+#[test]
 fn a_backend_that_goes_detaches_the_handles() {
     let platform = with_net(1, 1500);
     let (mut bus, mut net, mut pair) = open(&platform);

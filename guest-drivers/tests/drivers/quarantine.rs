@@ -81,6 +81,22 @@ fn a_close_that_is_not_answered_frees_nothing_and_may_be_tried_again() {
 }
 
 #[test]
+fn after_a_close_that_failed_nothing_is_freed_whatever_the_host_says_of_the_device() {
+    let platform = with_disk();
+    let memory = platform.pages.0.clone();
+    let (mut bus, mut disk) = open_disk(&platform);
+    disk.read(0, &mut [0; 512], LATE).unwrap();
+    platform.calls.host().answers_left = 0;
+    assert_eq!(disk.close(&mut bus, 1 << 20), Err(BusError::TimedOut));
+    let live = memory.live();
+    platform.calls.host().disconnect(1);
+    platform.calls.host().reconnect(1);
+    bus.poll().unwrap();
+    disk.refresh(&bus).unwrap();
+    assert_eq!((disk.is_over(), memory.live()), (false, live));
+}
+
+#[test]
 fn a_backend_that_goes_ends_the_queue_and_every_buffer_comes_back() {
     let platform = with_disk();
     let memory = platform.pages.0.clone();
