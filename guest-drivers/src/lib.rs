@@ -32,6 +32,9 @@
 //! feature `async` futures (module `asynchronous`). The features `embedded-io` and `embedded-io-async` make the console a
 //! byte stream of those crates.
 //!
+//! *A backend that is lost.* [`block::Over`] and [`Block::recover`] do again what was in flight, [`Net::recover`] opens a card anew and
+//! drops what was. The console and the services are the monitor's own and end with it: for them there is nothing to recover.
+//!
 //! *Not here.* The ring protocol (`pvkit-ring`) and the layouts (`pvkit-abi`).
 #![no_std]
 #![cfg_attr(not(any(feature = "x86", feature = "static-pool", feature = "fake")), forbid(unsafe_code))]
