@@ -1,6 +1,7 @@
 //! Every fuzz target as a property test: bytes of proptest's, and the inputs that are kept.
 //!
-//! `PVKIT_FUZZ_CASES` says how many cases of each target (default 200); more take as long as they take.
+//! `PVKIT_FUZZ_CASES` says how many cases of each target (default 200); more take as long as they take. `PVKIT_FUZZ_SECONDS` has each
+//! target called for at least so long, several of them at a time.
 //! `PVKIT_FUZZ_ONLY` names the targets that are to be called, separated by commas.
 
 use proptest::prelude::*;
@@ -8,7 +9,11 @@ use proptest::test_runner::{Config, TestRunner};
 use pvkit_fuzz_targets::{TARGETS, Target};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+/// Targets that share a CPU while each is called for its time: some wait for threads and sockets.
+const TARGETS_A_CPU: usize = 4;
 /// Milliseconds for making a broken input smaller: a network that died is waited for each time.
 const SHRINKING: u32 = 10_000;
 
@@ -23,8 +28,16 @@ fn kept(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
     files.map(|path| (path.clone(), fs::read(path).expect("a file that can be read"))).collect()
 }
 
+fn number(variable: &str) -> Option<u32> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
+}
+
 fn cases() -> u32 {
-    std::env::var("PVKIT_FUZZ_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
+    number("PVKIT_FUZZ_CASES").unwrap_or(200)
+}
+
+fn time() -> Duration {
+    Duration::from_secs(number("PVKIT_FUZZ_SECONDS").unwrap_or(0).into())
 }
 
 /// Bytes of any value; runs of one value; many small ones.
@@ -65,14 +78,35 @@ fn hold(&(name, target): &Target) {
         println!("{name}: {}", path.display());
         target(bytes);
     }
-    let config = Config { cases: cases(), failure_persistence: None, max_shrink_time: SHRINKING, ..Config::default() };
-    let held = TestRunner::new(config).run(&bytes(&kept), |bytes| {
-        target(&bytes);
-        Ok(())
-    });
-    if let Err(error) = held {
-        panic!("{name}: {error}");
+    let (begin, mut rounds) = (Instant::now(), 0);
+    while rounds == 0 || begin.elapsed() < time() {
+        // Each with other bytes.
+        let config =
+            Config { cases: cases(), failure_persistence: None, max_shrink_time: SHRINKING, ..Config::default() };
+        let held = TestRunner::new(config).run(&bytes(&kept), |bytes| {
+            target(&bytes);
+            Ok(())
+        });
+        if let Err(error) = held {
+            panic!("{name}: {error}");
+        }
+        rounds += 1;
     }
+    println!("{name}: {} cases in {:.1} s", rounds * cases(), begin.elapsed().as_secs_f64());
+}
+
+/// Calls `targets`, so many at a time. One that fails tells of itself, and fails the test when the others are done.
+fn hold_all(targets: &[&Target], at_once: usize) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..at_once {
+            scope.spawn(|| {
+                while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    hold(target);
+                }
+            });
+        }
+    });
 }
 
 #[test]
@@ -81,7 +115,9 @@ fn every_target_holds_for_any_bytes() {
     let only: Vec<&str> = only.split(',').filter(|name| !name.is_empty()).collect();
     let chosen = |(name, _): &&Target| only.is_empty() || only.contains(name);
     assert!(TARGETS.iter().any(|target| chosen(&target)), "no target is called {only:?}");
-    TARGETS.iter().filter(chosen).for_each(hold);
+    let chosen: Vec<_> = TARGETS.iter().filter(chosen).collect();
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    hold_all(&chosen, if time().is_zero() { 1 } else { cpus * TARGETS_A_CPU });
 }
 
 #[test]

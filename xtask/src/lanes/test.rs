@@ -239,11 +239,14 @@ pub const LANES: &[Lane] = &[
     },
     Lane {
         name: "fuzz",
-        protects: "No bytes that somebody else wrote break what reads them: every fuzz target, on stable.",
+        protects: "No bytes that somebody else wrote break what reads them: every fuzz target for a minute, on stable.",
         stage: Stage::Test,
         needs: &[],
-        steps: &[tests("cargo test -p pvkit-fuzz-targets --test targets")],
-        limit: seconds(600),
+        steps: &[tests_with(
+            "cargo test -p pvkit-fuzz-targets --test targets -- --show-output",
+            &[("PVKIT_FUZZ_SECONDS", "60")],
+        )],
+        limit: seconds(1800),
         full: Some(Full {
             steps: &[tests_with(
                 "cargo test --release -p pvkit-fuzz-targets --test targets",
