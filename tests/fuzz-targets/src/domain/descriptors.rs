@@ -2,6 +2,7 @@
 
 use crate::input::Input;
 use pvkit_driver_domain::PacketSocket;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
@@ -14,6 +15,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub const WINDOW: u64 = 16 * 4096;
 /// One more than a message may have.
 const MOST: usize = 3;
+
+/// Longer than a reader takes for what it has.
+const SOON: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
 
 /// What a descriptor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +89,13 @@ impl Bundle {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         assert!(files.is_empty() || control.push(SendAncillaryMessage::ScmRights(&files)), "room for all");
-        // A connection that was cut takes nothing more.
-        let _ = rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL);
+        // A connection that was cut takes nothing more; one whose reader is slow takes it later.
+        while rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+            == Err(Errno::AGAIN)
+        {
+            let ready = poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&SOON)).unwrap();
+            assert_ne!(ready, 0, "nobody reads");
+        }
         Pipes(self.pipes)
     }
 }
