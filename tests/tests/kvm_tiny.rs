@@ -1,7 +1,9 @@
 //! The smallest guest on KVM: entry, hypercalls, upcalls, several vCPUs, deaths, mischief; at CPL 3 and at CPL 0.
 
+use pvkit_backends::RamDisk;
 use pvkit_machine::{End, Program};
-use pvkit_tests::{Guest, Ran, freestanding, tiny, unless_kvm};
+use pvkit_tests::{Guest, Ran, freestanding, tiny, unikernel, unless_kvm};
+use std::sync::Arc;
 
 /// The privilege levels that can be tried here.
 fn levels() -> Vec<u8> {
@@ -100,6 +102,33 @@ fn wild_guest_costs_the_host_counters_only() {
         assert!(ran.report.counters.exits.get("stray access").is_some_and(|count| *count >= 10), "{}", ran.report);
         // Told at powers of two: a flood of mistakes is a handful of lines.
         assert!(ran.early.lines().count() < 60, "{}", ran.early);
+    }
+}
+
+#[test]
+fn a_second_vcpu_that_writes_over_everything_shared_harms_its_own_guest_only() {
+    for cpl in levels() {
+        let content: Vec<u8> = (0..1u32 << 20).map(|i| (i / 512 * 31 + i) as u8).collect();
+        let neighbour = std::thread::spawn({
+            let disk = Arc::new(RamDisk::with_content(content.clone()));
+            move || {
+                let guest = Guest::new(Program::Image(unikernel()), "app=bench depth=8 requests=5000 op=read");
+                guest.cpl(cpl).console().disk(disk.clone(), "quiet").run().expect_success();
+                disk.content()
+            }
+        });
+        let disk = Arc::new(RamDisk::with_content(content.clone()));
+        let ran = tiny_guest("scribble", cpl).cpus(2).disk(disk.clone(), "scribbled").run();
+        ran.expect_success();
+        assert!(ran.early.contains("the host stood the second vCPU"), "{}", ran.early);
+        let queues = &ran.report.counters.queues;
+        let faults: u64 = queues.iter().map(|queue| queue.counters.faults).sum();
+        let opens: u64 = queues.iter().map(|queue| queue.counters.opens).sum();
+        println!("CPL {cpl}: {}", ran.report);
+        assert!(faults > 0 && opens > 24, "{faults} faults in {opens} openings: nothing was hit: {}", ran.report);
+        assert!(ran.early.lines().count() < 400, "{}", ran.early);
+        assert_eq!(disk.content().len(), content.len());
+        assert!(neighbour.join().is_ok_and(|seen| seen == content), "the neighbour's disk has changed");
     }
 }
 

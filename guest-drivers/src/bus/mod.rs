@@ -11,6 +11,8 @@
 //!
 //! *Exits.* Requests are sent in batches: one `BUS_KICK` a batch. Completions of the host's messages ride along.
 
+#[cfg(feature = "hostile")]
+mod anything;
 #[cfg(feature = "async")]
 mod asynchronous;
 mod devices;
@@ -83,6 +85,10 @@ impl<'p, P: Platform> Bus<'p, P> {
 
     fn connect_with(platform: &'p P, scratch: &Page) -> Result<Self, ConnectError> {
         let negotiated = negotiate(platform, scratch)?;
+        Self::set_up(platform, negotiated, scratch)
+    }
+
+    fn set_up(platform: &'p P, negotiated: Negotiated, scratch: &Page) -> Result<Self, ConnectError> {
         let pages = wire::Pages::allocate(platform)?;
         let (requests, messages) = pages.halves()?;
         let mut bus = Self {

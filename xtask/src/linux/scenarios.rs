@@ -180,7 +180,7 @@ pub const SCENARIOS: &[Scenario] = &[
         protects: "The same over a hundred kills.",
         script: concat!("KILLS=100\n", include_str!("scripts/module.sh"), include_str!("scripts/domain.sh")),
         parts: &[Part::Pvkit, Part::Tools(TOOLS), Part::Guests(&[MODULE])],
-        limit: seconds(1500),
+        limit: seconds(2400),
         ..BY_NAME
     },
     Scenario {

@@ -3,15 +3,19 @@
 //! `hello` negotiates and says so · `cpuid` also looks for the host's leaves · `smp` starts every other vCPU and waits for
 //! each to signal · `upcalls` runs a loop that checks every register while another vCPU interrupts it · `null`, `ud2`,
 //! `text`, `stack`, `overflow` die in the way they are called · `wild` makes every mistake that needs no second vCPU, and
-//! lives · `tables` tries to have the host write the tables that are out of its own reach.
+//! lives · `tables` tries to have the host write the tables that are out of its own reach · `scribble` uses a disk, takes grants back
+//! under its requests, and has a second vCPU write anything over all memory that they share with the host.
 #![no_std]
 #![no_main]
 
 mod arch;
 #[cfg(not(target_os = "none"))]
 mod builtins;
+#[expect(dead_code, reason = "the drivers are linked with what may allocate; nothing here does")]
+mod heap;
 mod integrity;
 mod note;
+mod scribble;
 mod wild;
 
 use arch::{BootMemory, call};
@@ -24,10 +28,13 @@ use zerocopy::FromZeros;
 
 const GROUPS: [Group; 5] = [Group::EVENT, Group::BUS, Group::SCHED, Group::CONSOLE, Group::VCPU];
 
+/// Boot stack: a bus and a disk stand on it.
+const STACK_BYTES: u32 = 256 * 1024;
+
 #[unsafe(link_section = ".note.pvkit")]
 #[used]
 #[allow(unsafe_code, reason = "guest arch: a section name for the linker script; the note is plain data")]
-static NOTE: Note = Note::new(64 * 1024, GROUPS, []);
+static NOTE: Note = Note::new(STACK_BYTES, GROUPS, []);
 
 /// Nanoseconds that any wait of this image may last: the emulated lanes are slow.
 const PATIENCE_NS: u64 = 20_000_000_000;
@@ -49,6 +56,10 @@ extern "C" fn pvkit_start(boot_info: u64, _vcpu: u64, _argument: u64) -> ! {
 }
 
 fn serve(memory: &BootMemory) -> Result<(), &'static str> {
+    if memory.cmdline() == "scribble" {
+        // Its bus negotiates, and that is done once.
+        return scribble::run(memory);
+    }
     negotiate()?;
     let cpl3 = memory.info.flags & BootFlags::CPL3.bits() != 0;
     print(if cpl3 { "tiny: hello from CPL 3\n" } else { "tiny: hello from CPL 0\n" });

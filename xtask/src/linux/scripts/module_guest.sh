@@ -136,14 +136,14 @@ domain() {
     ip addr add 10.9.0.2/24 dev eth0
     ip link set eth0 up
     mkfifo /tmp/open
-    nc -l -p 7000 <>/tmp/open >/tmp/in &
+    # It lasts as long as what comes by this connection.
+    (nc -l -p 7000 <>/tmp/open >/tmp/in; touch /tmp/over) &
     received=$!
-    tool iperf3 -c 10.9.0.1 -b 10M -t "$pvkit_seconds" >/tmp/stream 2>&1 &
+    (until [ -e /tmp/over ]; do tool iperf3 -c 10.9.0.1 -b 10M -t 20 >>/tmp/stream 2>&1 || exit 1; done) &
     stream=$!
     echo "WORKS"
-    end=$(($(cut -d. -f1 /proc/uptime) + pvkit_seconds))
     i=0
-    while [ "$(cut -d. -f1 /proc/uptime)" -lt $end ]; do
+    until [ -e /tmp/over ]; do
         i=$((i + 1))
         file=/tools/mnt/file$((i % 32))
         rm -f "$file"
