@@ -57,7 +57,7 @@ pub const DEFAULT_SPIN: u32 = 2000;
 /// Looks before a sleep when `threads` threads want to run: none if there are more of them than CPUs.
 ///
 /// A thread that does not look shares a CPU with its guest: it finds out by itself whether that guest is better served at
-/// once or when it waits, see [`courtesy`]. The price where a guest submits several requests and then computes on its last
+/// once or when it waits, see `thread/courtesy.rs`. The price where a guest submits several requests and then computes on its last
 /// CPU: an answer may be a slice (some ms) late.
 #[must_use]
 pub fn spin_for(threads: usize) -> u32 {
