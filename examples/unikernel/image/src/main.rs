@@ -23,7 +23,7 @@ use pvkit_guest_drivers::platform::x86::X86Calls;
 /// Most bytes for pages that the host may be given; the heap has the rest.
 const SHARED_BYTES: usize = 16 << 20;
 /// Boot stack: SHA-256 and the file system reader keep buffers there.
-const STACK_BYTES: u32 = 512 * 1024;
+const STACK_BYTES: u32 = 1024 * 1024;
 
 #[unsafe(link_section = ".note.pvkit")]
 #[used]

@@ -180,7 +180,11 @@ impl Line {
             assert!(matches!(self.socket.take(), Err(SocketError::Closed)), "what is cut off is not answered");
             return None;
         }
-        let answer = self.socket.take().expect("an answer").bytes;
+        let mut answer = self.socket.take().expect("an answer").bytes;
+        // A quota that was reached is named before.
+        if matches!(Message::parse(&answer), Ok((0, Message::Log(_)))) {
+            answer = self.socket.take().expect("an answer behind the line").bytes;
+        }
         assert!(matches!(self.socket.take(), Err(SocketError::TimedOut)), "one answer");
         Some(answer)
     }

@@ -22,6 +22,7 @@ macro_rules! half {
                 fn peer_epoch(half: &Half) -> u64 { half.peer_epoch() }
                 fn depth(half: &Half) -> u32 { half.depth() }
                 fn is_latched(half: &Half) -> bool { half.is_latched() }
+                fn is_full(half: &Half) -> bool { half.is_full() }
                 fn in_flight(half: &Half) -> u32 { half.in_flight() }
                 fn in_flight_ids(half: &Half) -> usize { half.in_flight_ids().map(usize::from).fold(0, usize::wrapping_add) }
                 fn take(half: &mut Half) -> Result<Option<Request>, PeerFault> { half.take() }
