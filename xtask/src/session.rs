@@ -11,7 +11,7 @@ use crate::lane::Lane;
 use crate::need::{Probes, Remedy};
 use crate::summary::{Summary, Verdict};
 use crate::workspace::Workspace;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ pub struct Session {
     interruption: Interruption,
     logs: PathBuf,
     /// Lanes that failed, and what tells why.
-    failures: RefCell<Vec<(&'static str, Vec<String>)>>,
+    failures: Vec<(&'static str, Vec<String>)>,
 }
 
 impl Session {
@@ -40,15 +40,7 @@ impl Session {
         let logs = workspace.target.join("xtask");
         fs::create_dir_all(&logs).map_err(|error| format!("{}: {error}", logs.display()))?;
         let interruption = Interruption::watch().map_err(|error| format!("signals cannot be watched: {error}"))?;
-        Ok(Self {
-            workspace,
-            selection,
-            lanes,
-            probes: Probes::default(),
-            interruption,
-            logs,
-            failures: RefCell::default(),
-        })
+        Ok(Self { workspace, selection, lanes, probes: Probes::default(), interruption, logs, failures: Vec::new() })
     }
 
     /// Runs to the last line.
@@ -61,7 +53,7 @@ impl Session {
         for lane in std::mem::take(&mut self.lanes) {
             summary.add(&self.lane(lane));
         }
-        for (name, gist) in self.failures.take() {
+        for (name, gist) in &self.failures {
             println!("what failed in {name}, once more:");
             gist.iter().for_each(|line| println!("  {line}"));
         }
@@ -125,7 +117,7 @@ impl Session {
         }
     }
 
-    fn cannot_run(&self, lane: &'static Lane, lack: &Lack) -> Verdict {
+    fn cannot_run(&self, lane: &Lane, lack: &Lack) -> Verdict {
         if is_required(lane, lack, &self.selection) {
             println!("FAILED: {}: required, but cannot run: {}", lane.name, lack.why);
             Verdict::Failed
@@ -135,7 +127,7 @@ impl Session {
         }
     }
 
-    fn execute(&self, lane: &'static Lane) -> Verdict {
+    fn execute(&mut self, lane: &'static Lane) -> Verdict {
         print!("{}: {} ", lane.name, lane.protects);
         // The line is completed when the lane ends; that it shows at once is a courtesy only.
         let _ = std::io::stdout().flush();
@@ -151,7 +143,7 @@ impl Session {
         let lead = if execution.told_news.get() { format!("{}: ", lane.name) } else { String::new() };
         report(&lead, lane, started.elapsed(), &outcome);
         if let Err(why) = &outcome {
-            self.failures.borrow_mut().push((lane.name, gist(why)));
+            self.failures.push((lane.name, gist(why)));
         }
         if outcome.is_ok() { Verdict::Passed } else { Verdict::Failed }
     }

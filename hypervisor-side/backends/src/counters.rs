@@ -143,15 +143,11 @@ impl std::fmt::Display for QueueSnapshot {
             (self.faults, "protocol faults by the guest"),
             (self.spurious, "doorbells for nothing"),
             (self.throttled, "times throttled"),
+            (self.lost, "refused after a failed sync"),
+            (self.late, "lost wake-ups"),
         ];
         for (count, what) in rest.iter().filter(|(count, _)| *count > 0) {
             write!(f, ", {count} {what}")?;
-        }
-        if self.lost > 0 {
-            write!(f, ", {} refused after a failed sync", self.lost)?;
-        }
-        if self.late > 0 {
-            write!(f, ", {} lost wake-ups", self.late)?;
         }
         Ok(())
     }

@@ -50,5 +50,5 @@ pub use device::{Backing, NetPort, QueueLines, QueueOrder};
 pub use disk::{Disk, DiskError, NullDisk, RamDisk, RawDisk, VolatileDisk};
 pub use engine::{Interrupt, Pass, QueueEngine, QueueLog, QueueSetup};
 pub use grants::{GrantError, GrantTable, Pinned};
-pub use rate::Rate;
+pub use rate::{LineRate, Rate};
 pub use thread::{DEFAULT_SPIN, QueueThread, spin_for};

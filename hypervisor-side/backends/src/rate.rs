@@ -17,6 +17,32 @@ pub struct Rate {
     since: Instant,
 }
 
+/// A rate of lines for an operator, and how many could not be told since the last one that could.
+#[derive(Clone, Copy, Debug)]
+pub struct LineRate {
+    rate: Rate,
+    missed: u64,
+}
+
+impl LineRate {
+    /// Lines at that rate.
+    #[must_use]
+    pub const fn new(rate: Rate) -> Self {
+        Self { rate, missed: 0 }
+    }
+
+    /// Whether one more may be told now; if so, how many were missed before it.
+    pub fn take(&mut self, now: Instant) -> Option<u64> {
+        match self.rate.take(now) {
+            Ok(()) => Some(std::mem::take(&mut self.missed)),
+            Err(_) => {
+                self.missed = self.missed.saturating_add(1);
+                None
+            }
+        }
+    }
+}
+
 impl Rate {
     /// `burst` at once, which are there at the beginning, and `per_second` more in each second; both at least one.
     #[must_use]

@@ -6,7 +6,7 @@
 use crate::slot::lock;
 use pvkit_abi::discovery::MAX_DOORBELLS;
 use pvkit_abi::status::CallError;
-use pvkit_backends::Rate;
+use pvkit_backends::{LineRate, Rate};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Spending {
     messages: Mutex<Rate>,
-    lines: Mutex<(Rate, u64)>,
+    lines: Mutex<LineRate>,
     held_back: AtomicU64,
     withheld: AtomicU64,
     refused_queues: AtomicU64,
@@ -34,7 +34,7 @@ impl Default for Spending {
         let now = Instant::now();
         Self {
             messages: Mutex::new(Rate::new(MESSAGES.0, MESSAGES.1, now)),
-            lines: Mutex::new((Rate::new(LINES.0, LINES.1, now), 0)),
+            lines: Mutex::new(LineRate::new(Rate::new(LINES.0, LINES.1, now))),
             held_back: AtomicU64::new(0),
             withheld: AtomicU64::new(0),
             refused_queues: AtomicU64::new(0),
@@ -57,15 +57,13 @@ impl Spending {
 
     /// A line as it is to be told; none if there were too many.
     pub fn line(&self, line: String, now: Instant) -> Option<String> {
-        let (rate, missed) = &mut *lock(&self.lines);
-        if rate.take(now).is_err() {
-            *missed = missed.saturating_add(1);
-            self.withheld.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        match std::mem::take(missed) {
-            0 => Some(line),
-            missed => Some(format!("{line} (before it {missed} others were not told; quota: lines of a guest)")),
+        match lock(&self.lines).take(now) {
+            None => {
+                self.withheld.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Some(0) => Some(line),
+            Some(missed) => Some(format!("{line} (before it {missed} others were not told; quota: lines of a guest)")),
         }
     }
 

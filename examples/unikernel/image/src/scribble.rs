@@ -3,6 +3,7 @@
 //! that is this guest's. Each round ends with everything set up anew, and at last the disk must work as if nothing had been.
 
 use crate::arch::{BootMemory, boot_memory, call};
+use crate::random::step;
 use crate::{print, start_vcpu};
 use core::sync::atomic::{AtomicU64, Ordering};
 use pvkit_abi::bus::{Class, Kind, NameGrant};
@@ -35,14 +36,6 @@ static SEED: AtomicU64 = AtomicU64::new(0);
 static SEEN: AtomicU64 = AtomicU64::new(0);
 
 type Disk<'p, P> = Block<'p, P, 8, 2>;
-
-fn step(state: &mut u64) -> u64 {
-    // xorshift64 (Marsaglia 2003): reproducible, so that a failure can be had again.
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
-}
 
 pub fn run(memory: &BootMemory) -> Result<(), &'static str> {
     // Negotiated once; what stands on it begins anew each time.

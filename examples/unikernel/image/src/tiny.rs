@@ -15,6 +15,7 @@ mod builtins;
 mod heap;
 mod integrity;
 mod note;
+mod random;
 mod scribble;
 mod wild;
 

@@ -4,6 +4,7 @@
 
 use crate::arch::{BootMemory, call, exception_stubs};
 use crate::print;
+use crate::random::step;
 use pvkit_abi::bus::BusSetup;
 use pvkit_abi::discovery::{DOORBELL_PORT_BASE, HYPERCALL_PORT, MAX_DOORBELLS};
 use pvkit_abi::event::NO_PORT;
@@ -35,13 +36,7 @@ pub fn run(memory: &BootMemory) -> Result<(), &'static str> {
         doorbell(DOORBELL_PORT_BASE + (ring % u32::from(MAX_DOORBELLS)) as u16 * 4);
     }
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = || {
-        // xorshift64 (Marsaglia 2003): reproducible, so that a failure can be had again.
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
+    let mut random = || step(&mut state);
     let interesting = [0, 1, 4095, 0x20_0000, memory.ram.as_ptr() as u64, 1 << 46, u64::MAX, u64::MAX - 4095];
     for _ in 0..CALLS {
         let mut argument = || {

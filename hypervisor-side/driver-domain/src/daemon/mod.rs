@@ -23,7 +23,8 @@ use connection::{Connection, End};
 use holdings::Holdings;
 use peers::{Peers, Place};
 use pvkit_abi::status::CallError;
-use quotas::{Account, Count, Lines};
+use pvkit_backends::LineRate;
+use quotas::{Account, Count};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -74,7 +75,8 @@ pub struct Daemon {
     turned_away: AtomicU64,
     /// All monitors'.
     account: Account,
-    lines: Lines,
+    /// Those that all monitors together may have told.
+    lines: Mutex<LineRate>,
     /// In the order in which they came. A monitor that has no device yet, or asks questions only, is one of them.
     monitors: Mutex<BTreeMap<u64, Arc<Mutex<Holdings>>>>,
     log: Log,
@@ -115,7 +117,7 @@ impl Daemon {
             late: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
             account: Account::default(),
-            lines: Lines::new(quotas.all_lines),
+            lines: Mutex::new(LineRate::new(quotas.all_lines.start())),
             monitors: Mutex::default(),
             log,
         }))
@@ -248,7 +250,7 @@ impl Daemon {
     fn tell(&self, account: &Account, line: &str) {
         let limit = u64::from(self.quotas.lines);
         let lines = account.spent().lines;
-        let missed = if lines < limit { self.lines.take() } else { None };
+        let missed = if lines < limit { lock(&self.lines).take(Instant::now()) } else { None };
         let Some(missed) = missed else {
             account.add(Count::Withheld);
             self.account.add(Count::Withheld);

@@ -3,10 +3,11 @@
 //! *Bounds.* A process is remembered while it has a connection, and for as long after as its rate takes to be whole. A process
 //! that the kernel does not name (it is in another PID namespace) is bounded by the number of all connections alone.
 
+use super::lock;
 use super::quotas::{Quotas, turn};
 use pvkit_backends::Rate;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// A process's number, as the kernel says.
@@ -31,7 +32,7 @@ pub struct Place {
 
 impl Peers {
     fn peers(&self) -> MutexGuard<'_, BTreeMap<Process, Peer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// One more connection of a process; `None` if it has as many as it may.

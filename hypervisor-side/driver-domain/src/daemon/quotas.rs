@@ -7,7 +7,6 @@
 use crate::protocol::Spent;
 use pvkit_backends::Rate;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So many at once, and so many more in each second.
@@ -115,30 +114,6 @@ impl Account {
             Count::Withheld => &self.withheld,
         };
         count.fetch_add(1, Ordering::Relaxed).saturating_add(1)
-    }
-}
-
-/// Lines that all monitors together may have told.
-#[derive(Debug)]
-pub(super) struct Lines {
-    rate: Mutex<(Rate, u64)>,
-}
-
-impl Lines {
-    pub fn new(pace: Pace) -> Self {
-        Self { rate: Mutex::new((pace.start(), 0)) }
-    }
-
-    /// Whether one more may be told now, and how many could not be since the last one.
-    pub fn take(&self) -> Option<u64> {
-        let (rate, missed) = &mut *self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        match rate.take(Instant::now()) {
-            Ok(()) => Some(std::mem::take(missed)),
-            Err(_) => {
-                *missed = missed.saturating_add(1);
-                None
-            }
-        }
     }
 }
 
