@@ -86,7 +86,8 @@ fn flood_of_addresses_by_a_neighbour_costs_two_guests_nothing() {
     let switch = Switch::new(SwitchLimits::default());
     let flooder = steering(9);
     let options = PortOptions { may_spoof: true, ..PortOptions::new(flooder) };
-    let flooding = switch.port(options).unwrap_or_else(|error| panic!("{error}"));
+    let storming = switch.port(options).unwrap_or_else(|error| panic!("{error}"));
+    let flooding = storming.clone();
     let stop = Arc::new(AtomicBool::new(false));
     let until = stop.clone();
     let flood = thread::spawn(move || {
@@ -114,6 +115,7 @@ fn flood_of_addresses_by_a_neighbour_costs_two_guests_nothing() {
     expect_flow(&one);
     expect_flow(&two);
     assert!(flooded > 1000, "{flooded} frames only");
+    assert!(storming.counters().storms > 0, "{:?}", storming.counters());
     let limits = SwitchLimits::default();
     // Each port pins its own address besides.
     assert!(switch.learnt() <= limits.addresses_per_port + 3, "{} addresses are kept", switch.learnt());

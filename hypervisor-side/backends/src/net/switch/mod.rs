@@ -5,7 +5,8 @@
 //!
 //! *Invariants.* A frame is delivered at most once to each port and never to the one it came from; an isolated port
 //! reaches only ports that are not. Memory is bounded by the ports' inboxes and the address table; what has no room is
-//! dropped and counted. The switch calls no port while it holds its lock, and never itself, so a loop can only lead
+//! dropped and counted. What goes to all is bounded by a rate of each port ("storm control"), so that one guest cannot
+//! fill the inboxes of all the others. The switch calls no port while it holds its lock, and never itself, so a loop can only lead
 //! through guests that forward, and costs those guests' time and inboxes.
 //!
 //! *Not here.* Offloads: frames pass with their metadata, and each receive queue does what its guest did not seal.
@@ -14,6 +15,7 @@ mod table;
 
 use super::filter::is_group;
 use super::{Frame, Network, OFFLOADS, Steering};
+use crate::Rate;
 use pvkit_abi::net::NetFeatures;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,12 +34,16 @@ pub struct SwitchLimits {
     pub addresses_per_port: usize,
     /// How long an address is known that is not heard of.
     pub ageing: Duration,
+    /// Frames of one port to groups and to unknown addresses that go to all others in a second; as many may go at once.
+    pub floods_per_second: u32,
 }
 
 impl Default for SwitchLimits {
-    /// 64 ports, 1024 addresses, 64 a port, five minutes (the time that IEEE 802.1Q recommends).
+    /// 64 ports, 1024 addresses, 64 a port, five minutes (the time that IEEE 802.1Q recommends), and 500 floods a
+    /// second: half of an inbox of 1024 frames, and more than address resolution by a whole table of neighbours asks for.
     fn default() -> Self {
-        Self { ports: 64, addresses: 1024, addresses_per_port: 64, ageing: Duration::from_secs(300) }
+        let ageing = Duration::from_secs(300);
+        Self { ports: 64, addresses: 1024, addresses_per_port: 64, ageing, floods_per_second: 500 }
     }
 }
 
@@ -155,7 +161,10 @@ impl Switch {
         state.next += 1;
         state.ports.insert(id, Plug { steering, isolated });
         drop(state);
-        Ok(Arc::new(SwitchPort { switch: Arc::clone(self), id, mac, may_spoof, counters: PortCounters::default() }))
+        let per_second = self.limits.floods_per_second;
+        let floods = Mutex::new(Rate::new(per_second, per_second, Instant::now()));
+        let counters = PortCounters::default();
+        Ok(Arc::new(SwitchPort { switch: Arc::clone(self), id, mac, may_spoof, floods, counters }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -164,10 +173,14 @@ impl Switch {
 }
 
 impl State {
-    /// The ports that a frame from `from` to `destination` goes to: the one behind which the destination lies, or all.
-    fn receivers(&self, from: PortId, destination: [u8; 6], now: Duration) -> Vec<Arc<Steering>> {
+    /// The port behind which the destination lies; none if the frame is for all.
+    fn known(&self, destination: [u8; 6], now: Duration) -> Option<PortId> {
+        if is_group(destination) { None } else { self.table.find(destination, now) }
+    }
+
+    /// What a frame from `from` goes to: the port that is known, or all.
+    fn receivers(&self, from: PortId, known: Option<PortId>) -> Vec<Arc<Steering>> {
         let Some(sender) = self.ports.get(&from) else { return Vec::new() };
-        let known = if is_group(destination) { None } else { self.table.find(destination, now) };
         let plugs = self
             .ports
             .iter()
@@ -183,6 +196,7 @@ pub struct SwitchPort {
     id: PortId,
     mac: [u8; 6],
     may_spoof: bool,
+    floods: Mutex<Rate>,
     counters: PortCounters,
 }
 
@@ -191,6 +205,7 @@ struct PortCounters {
     sent: AtomicU64,
     spoofed: AtomicU64,
     unreachable: AtomicU64,
+    storms: AtomicU64,
 }
 
 /// What became of the frames that a port's guest sent.
@@ -202,17 +217,20 @@ pub struct PortSnapshot {
     pub spoofed: u64,
     /// Frames that no other port may get, or whose destination lies behind this port; dropped.
     pub unreachable: u64,
+    /// Frames for all others beyond [`SwitchLimits::floods_per_second`]; dropped.
+    pub storms: u64,
 }
 
 impl SwitchPort {
     /// The numbers now.
     #[must_use]
     pub fn counters(&self) -> PortSnapshot {
-        let PortCounters { sent, spoofed, unreachable } = &self.counters;
+        let PortCounters { sent, spoofed, unreachable, storms } = &self.counters;
         PortSnapshot {
             sent: sent.load(Ordering::Relaxed),
             spoofed: spoofed.load(Ordering::Relaxed),
             unreachable: unreachable.load(Ordering::Relaxed),
+            storms: storms.load(Ordering::Relaxed),
         }
     }
 
@@ -221,6 +239,11 @@ impl SwitchPort {
         let (source, destination) = (frame.source()?, frame.destination()?);
         let is_own = source == self.mac || self.may_spoof && !is_group(source);
         is_own.then_some((source, destination))
+    }
+
+    /// Whether one more frame may go to all.
+    fn may_flood(&self) -> bool {
+        self.floods.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()).is_ok()
     }
 }
 
@@ -233,7 +256,12 @@ impl Network for SwitchPort {
         let now = self.switch.started.elapsed();
         let mut state = self.switch.state();
         state.table.learn(source, self.id, now);
-        let mut receivers = state.receivers(self.id, destination, now);
+        let known = state.known(destination, now);
+        if known.is_none() && !self.may_flood() {
+            self.counters.storms.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let mut receivers = state.receivers(self.id, known);
         drop(state);
         let Some(last) = receivers.pop() else {
             self.counters.unreachable.fetch_add(1, Ordering::Relaxed);

@@ -60,7 +60,25 @@ fn frames_go_to_the_port_of_their_destination_and_to_all_if_it_is_unknown() {
     assert_eq!(got(&nodes), [3], "learnt");
     nodes[3].port.send(frame(mac(4), mac(77)));
     assert_eq!(got(&nodes), [] as [usize; 0], "never back to where it came from");
-    assert_eq!(nodes[3].port.counters(), PortSnapshot { sent: 1, spoofed: 0, unreachable: 1 });
+    assert_eq!(nodes[3].port.counters(), PortSnapshot { sent: 1, unreachable: 1, ..PortSnapshot::default() });
+}
+
+#[test]
+fn storm_from_one_port_ends_at_its_rate_and_costs_neither_its_known_ways_nor_the_others() {
+    let switch = Switch::new(SwitchLimits { floods_per_second: 1, ..SwitchLimits::default() });
+    let nodes: Vec<_> = (1..=3).map(|number| node(&switch, number, false, true)).collect();
+    let started = Instant::now();
+    for number in 0..1000 {
+        nodes[0].port.send(frame(mac(1), if number % 2 == 0 { BROADCAST } else { mac(77) }));
+    }
+    assert_eq!(got(&nodes), [1, 2]);
+    let counters = nodes[0].port.counters();
+    assert!(counters.sent <= 1 + started.elapsed().as_secs() + 1, "{counters:?}");
+    assert_eq!(counters.sent + counters.storms, 1000);
+    nodes[0].port.send(frame(mac(1), mac(3)));
+    assert_eq!(got(&nodes), [2], "its ways are open");
+    nodes[1].port.send(frame(mac(2), BROADCAST));
+    assert_eq!(got(&nodes), [0, 2], "so are the others' floods");
 }
 
 #[test]
