@@ -9,9 +9,11 @@ use fuser::BackgroundSession;
 use guest::folder;
 use journal::{Daemon, IN_PROCESS, Journal, Monitor, until};
 use one_file::OneFile;
+use pvkit_driver_domain::client::ANSWER;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// A file system, if it can be had, and the word by which its syncs begin to fail.
 fn mounted(folder: &Path) -> Option<(BackgroundSession, PathBuf, Arc<AtomicBool>)> {
@@ -47,6 +49,50 @@ fn what_was_lost_with_a_killed_daemon_takes_the_disk_from_the_guest() {
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     assert!(ended.says("error the device is gone"), "{ended:?}");
     assert!(ended.says("lost acknowledged writes (Input/output error"), "{ended:?}");
+    daemon.kill();
+    drop(session);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_medium_that_does_not_answer_is_named_and_its_guest_waits() {
+    let folder = folder("witness-silent");
+    // Whether syncs answer, and how many wait.
+    let gate = Arc::new((Mutex::new((true, 0)), Condvar::new()));
+    let way = Arc::clone(&gate);
+    let syncs = Box::new(move || {
+        let (state, changed) = &*way;
+        let mut state = state.lock().unwrap();
+        state.1 += 1;
+        changed.notify_all();
+        drop(changed.wait_while(state, |(is_open, _)| !*is_open).unwrap());
+        true
+    });
+    let Some((session, image)) = (OneFile { syncs, ..OneFile::default() }).mount(&folder) else { return };
+    let open = |is_open: bool| {
+        *gate.0.lock().unwrap() = (is_open, 0);
+        gate.1.notify_all();
+    };
+    let socket = folder.join("backend.sock");
+    let served = format!("path={}", image.display());
+    let mut daemon = Daemon::start(&socket, &served);
+    let journal = Journal::new();
+    let disk = format!("backend={},id=log", socket.display());
+    let monitor = Monitor::start(IN_PROCESS, &disk, "app=log mode=noflush batch=1 count=64", &journal);
+    until("the guest writes", || journal.acked() > 8);
+    open(false);
+    daemon.kill();
+    until("the witness is asked", || gate.0.lock().unwrap().1 > 0);
+    let kept = journal.acked();
+    // Longer than it takes to say so.
+    std::thread::sleep(ANSWER + Duration::from_secs(1));
+    assert_eq!(journal.acked(), kept, "nobody writes to a disk of which nobody knows what it kept");
+    open(true);
+    daemon = Daemon::start(&socket, &served);
+    let ended = monitor.wait();
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(ended.says("wait for their medium"), "{ended:?}");
+    assert_eq!(journal.acked(), 64);
     daemon.kill();
     drop(session);
     std::fs::remove_dir_all(folder).unwrap();

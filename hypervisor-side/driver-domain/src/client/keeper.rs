@@ -7,7 +7,9 @@ use super::state::{Answerer, Asked, Phase, State};
 use super::{covers, reader};
 use pvkit_abi::bus::{CONFIG_BYTES, Offer};
 use pvkit_abi::status::CallError;
+use std::collections::BTreeSet;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -34,7 +36,19 @@ pub enum Event {
     Lost,
     /// Nothing of the daemon is attached any more.
     Dead,
+    /// What a disk's witness said.
+    Witness(u32, io::Result<()>),
     /// The guest ended.
+    Stop,
+}
+
+/// What the keeper heard while there is no daemon.
+enum Heard {
+    /// Nothing, for as long as it listened.
+    Silence,
+    Witness(u32, io::Result<()>),
+    /// It has been dealt with.
+    Other,
     Stop,
 }
 
@@ -97,7 +111,8 @@ impl Keeper<'_> {
 
     fn hear(&mut self, event: Event) -> bool {
         match event {
-            Event::Asked => {}
+            // A witness is asked, and waited for, while there is no daemon.
+            Event::Asked | Event::Witness(..) => {}
             Event::Answer(done, answer) => done(answer),
             Event::Lost => self.lost(),
             Event::Dead => return self.restore(),
@@ -140,8 +155,7 @@ impl Keeper<'_> {
             self.backend.forget_wires(*device);
             self.owner.lost(*device);
         }
-        self.ask_witnesses();
-        if !self.reconnect() {
+        if !(self.ask_witnesses() && self.reconnect()) {
             return false;
         }
         self.start_reader();
@@ -163,24 +177,76 @@ impl Keeper<'_> {
     }
 
     /// Errors of writes that were acknowledged and then lost are told to nobody once the daemon that made them is dead; but the
-    /// kernel tells every description that was open since before them.
-    fn ask_witnesses(&self) {
-        let witnesses: Vec<(u32, Arc<File>)> = {
-            let state = self.backend.state();
-            let live = state.remotes.iter().filter(|(_, remote)| !remote.failed);
-            live.filter_map(|(device, remote)| Some((*device, Arc::clone(remote.witness.as_ref()?)))).collect()
-        };
-        for (device, witness) in witnesses {
-            if let Err(error) = witness.sync_data() {
-                self.owner.log(format!(
-                    "device {device} of backend {} lost acknowledged writes ({error}) and is taken away from the guest",
-                    self.backend.path.display()
-                ));
-                if let Some(remote) = self.backend.state().remotes.get_mut(&device) {
-                    remote.failed = true;
-                }
-                self.owner.failed(device);
+    /// kernel tells every description that was open since before them. False if it is told to stop.
+    ///
+    /// A medium may never answer: each is asked by a thread of its own, and the guest's other requests are answered meanwhile.
+    fn ask_witnesses(&self) -> bool {
+        let mut silent = BTreeSet::new();
+        for (device, witness) in self.witnesses() {
+            let (asked, events) = (Arc::clone(&witness), self.events.clone());
+            let ask = move || {
+                // Nobody hears it after the guest's end.
+                let _ = events.send(Event::Witness(device, asked.sync_data()));
+            };
+            match Builder::new().name("disk witness".into()).spawn(ask) {
+                Ok(_) => drop(silent.insert(device)),
+                Err(_) => self.testified(device, witness.sync_data()),
             }
+        }
+        let mut limit = ANSWER;
+        while !silent.is_empty() {
+            match self.hear_alone(limit) {
+                Heard::Witness(device, said) => {
+                    silent.remove(&device);
+                    self.testified(device, said);
+                }
+                Heard::Silence => {
+                    limit = IDLE;
+                    self.owner.log(format!(
+                        "devices {silent:?} of backend {} wait for their medium, which does not say whether it kept all that \
+                         was written; see to the storage that their images are on",
+                        self.backend.path.display()
+                    ));
+                }
+                Heard::Other => {}
+                Heard::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn witnesses(&self) -> Vec<(u32, Arc<File>)> {
+        let state = self.backend.state();
+        let live = state.remotes.iter().filter(|(_, remote)| !remote.failed);
+        live.filter_map(|(device, remote)| Some((*device, Arc::clone(remote.witness.as_ref()?)))).collect()
+    }
+
+    fn testified(&self, device: u32, said: io::Result<()>) {
+        let Err(error) = said else { return };
+        self.owner.log(format!(
+            "device {device} of backend {} lost acknowledged writes ({error}) and is taken away from the guest",
+            self.backend.path.display()
+        ));
+        if let Some(remote) = self.backend.state().remotes.get_mut(&device) {
+            remote.failed = true;
+        }
+        self.owner.failed(device);
+    }
+
+    /// One event while there is no daemon.
+    fn hear_alone(&self, limit: Duration) -> Heard {
+        match self.inbox.recv_timeout(limit) {
+            Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => Heard::Stop,
+            Ok(Event::Witness(device, said)) => Heard::Witness(device, said),
+            Ok(Event::Answer(done, answer)) => {
+                done(answer);
+                Heard::Other
+            }
+            Ok(Event::Asked | Event::Lost | Event::Dead) => {
+                self.answer_all();
+                Heard::Other
+            }
+            Err(RecvTimeoutError::Timeout) => Heard::Silence,
         }
     }
 
@@ -206,11 +272,10 @@ impl Keeper<'_> {
             let pause = (self.lost_at.elapsed() / PART).clamp(FIRST_PAUSE, LONGEST_PAUSE);
             let until = Instant::now() + pause;
             while let Some(left) = until.checked_duration_since(Instant::now()) {
-                match self.inbox.recv_timeout(left) {
-                    Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
-                    Ok(Event::Answer(done, answer)) => done(answer),
-                    Ok(_) => self.answer_all(),
-                    Err(RecvTimeoutError::Timeout) => break,
+                match self.hear_alone(left) {
+                    Heard::Stop => return false,
+                    Heard::Silence => break,
+                    Heard::Witness(..) | Heard::Other => {}
                 }
             }
         }
@@ -226,12 +291,7 @@ impl Keeper<'_> {
             let live = state.remotes.iter().filter(|(_, remote)| !remote.failed);
             let known: Vec<_> =
                 live.map(|(number, remote)| (*number, Arc::clone(&remote.wanted), remote.offer)).collect();
-            (
-                window
-                    .transpose()
-                    .map_err(|_: std::io::Error| BackendError::Lie("no descriptor left for the window"))?,
-                known,
-            )
+            (window.transpose().map_err(|_: io::Error| BackendError::Lie("no descriptor left for the window"))?, known)
         };
         if let Some((window, length)) = &window {
             link.window(window.as_fd(), *length)?;
