@@ -377,7 +377,8 @@ impl Life<'_> {
     fn end(self, devices: &[u32], failing: &[u32]) {
         self.liar.socket.shut_down();
         let asked = self.answered.len() + self.asked.len();
-        self.ear.wait(|told| told.lost.len() >= devices.len() && told.answers.len() >= asked);
+        let is_told = |told: &Told| [&told.lost, &told.failed].map(Vec::len) == [devices.len(), failing.len()];
+        self.ear.wait(|told| is_told(told) && told.answers.len() >= asked);
         // Waits for the last of the threads: nothing is told after it.
         self.backend.stop();
         let Told { interrupts, lost, failed, back, lines, answers } = self.ear.take();
