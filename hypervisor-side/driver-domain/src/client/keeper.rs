@@ -164,8 +164,7 @@ impl Keeper<'_> {
             let mut state = self.backend.state();
             state.counters.returns += 1;
             state.counters.last_gap_ns = self.lost_at.elapsed().as_nanos() as u64;
-            let live = state.remotes.iter().filter(|(_, remote)| !remote.failed);
-            live.map(|(device, remote)| (*device, remote.offer.config)).collect()
+            state.live().map(|(device, remote)| (*device, remote.offer.config)).collect()
         };
         back.into_iter().for_each(|(device, config)| self.owner.back(device, config));
         true
@@ -217,8 +216,7 @@ impl Keeper<'_> {
 
     fn witnesses(&self) -> Vec<(u32, Arc<File>)> {
         let state = self.backend.state();
-        let live = state.remotes.iter().filter(|(_, remote)| !remote.failed);
-        live.filter_map(|(device, remote)| Some((*device, Arc::clone(remote.witness.as_ref()?)))).collect()
+        state.live().filter_map(|(device, remote)| Some((*device, Arc::clone(remote.witness.as_ref()?)))).collect()
     }
 
     fn testified(&self, device: u32, said: io::Result<()>) {
@@ -288,9 +286,8 @@ impl Keeper<'_> {
         let (window, known) = {
             let state = self.backend.state();
             let window = state.window.as_ref().map(|(window, length)| Ok((window.try_clone()?, *length)));
-            let live = state.remotes.iter().filter(|(_, remote)| !remote.failed);
             let known: Vec<_> =
-                live.map(|(number, remote)| (*number, Arc::clone(&remote.wanted), remote.offer)).collect();
+                state.live().map(|(number, remote)| (*number, Arc::clone(&remote.wanted), remote.offer)).collect();
             (window.transpose().map_err(|_: io::Error| BackendError::Lie("no descriptor left for the window"))?, known)
         };
         if let Some((window, length)) = &window {

@@ -100,6 +100,11 @@ impl State {
         }
     }
 
+    /// The devices that were not taken away from the guest.
+    pub fn live(&self) -> impl Iterator<Item = (&u32, &Remote)> {
+        self.remotes.iter().filter(|(_, remote)| !remote.failed)
+    }
+
     /// Takes every request that nobody will answer any more.
     pub fn take_asked(&mut self) -> Vec<Asked> {
         std::mem::take(&mut self.asked).into_values().collect()
